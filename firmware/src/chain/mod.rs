@@ -1,0 +1,1 @@
+//! Chain back ends: a bitcoind and the play-money chain.

@@ -1,0 +1,1 @@
+//! The gate: per-client credit in nftables.

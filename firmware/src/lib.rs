@@ -1,0 +1,6 @@
+//! The shell around `turnpike-protocol`: sockets, gate, chain, wallet and store.
+//!
+//! One task owns the node; every other task holds a channel handle to it.
+
+pub mod chain;
+pub mod gate;

@@ -1,0 +1,1 @@
+//! Pure transaction builders.
