@@ -1,1 +1,3 @@
-//! Helpers shared by the end-to-end tests.
+//! What the end-to-end tests are made of: a real Bitcoin node, and later chains, namespaces and meters.
+
+pub mod bitcoind;
