@@ -1,0 +1,40 @@
+# Every target sets up what it needs: as root it installs missing tools by apt, else it prints the one
+# line to run and ends with status 2. Recipes live in scripts/, so that each can be run by hand.
+
+# Debian keeps nft, ip and conntrack where an ordinary user's PATH does not look.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench mcu cross
+
+help:
+	@echo 'make demo [CHAIN=bitcoind]  a whole sale on this machine: real traffic, paid by the window, settled'
+	@echo 'make test                   build, replay the golden vectors on a Cortex-M4, run every test'
+	@echo 'make check                  format, lints, docs, licences, no_std build, file sizes, words'
+	@echo 'make bench [ONLY=name]      measure; prints a table and writes target/bench.json'
+	@echo 'make mcu                    the golden vectors on an emulated Cortex-M4, and its memory figures'
+	@echo 'make cross                  static binaries for the Pi (aarch64), run once under an emulator'
+
+demo:
+	@scripts/setup.sh demo
+	@scripts/demo.sh "$(CHAIN)"
+
+test:
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+check:
+	@scripts/setup.sh check
+	@scripts/check.sh
+
+bench:
+	@scripts/setup.sh bench
+	cargo run --locked --release -p turnpike-tests --bin bench -- $(ONLY)
+
+mcu:
+	@scripts/setup.sh mcu
+	@scripts/mcu.sh
+
+cross:
+	@scripts/setup.sh cross
+	@scripts/cross.sh

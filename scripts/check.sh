@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# What must hold before a change lands. scripts/check.sh [stage…] runs some of the stages, without names all.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/rust_target.sh
+
+# Longest .rs file, not counting the tests at its end; the longest file of any kind, Cargo.lock apart.
+max_rust_lines=600
+max_file_bytes=$((512 * 1024))
+
+fmt() {
+    cargo fmt --all --check
+    for manifest in protocol/mcu/Cargo.toml protocol/mcu/host/Cargo.toml; do
+        [ ! -e "$manifest" ] || cargo fmt --manifest-path "$manifest" --check
+    done
+}
+
+lint() {
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    cargo clippy --locked -p turnpike-protocol --no-default-features -- -D warnings
+}
+
+docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+}
+
+deny() {
+    local deny=cargo-deny
+    if ! command -v cargo-deny >/dev/null 2>&1; then
+        deny=target/tools/bin/cargo-deny
+        if [ ! -x "$deny" ]; then
+            echo "check: building cargo-deny into target/tools (once, 2 to 4 minutes)"
+            cargo install cargo-deny --locked --quiet --root target/tools --target-dir target/tools/build
+            rm -rf target/tools/build
+        fi
+    fi
+    "$deny" --locked --log-level warn check bans licenses sources
+    if timeout 120 "$deny" --locked --log-level error fetch db >/dev/null 2>&1; then
+        "$deny" --locked --log-level warn check advisories
+    else
+        echo "check: NOT CHECKED: advisories, because the advisory database cannot be reached from here"
+    fi
+}
+
+# The crate without std, for a target that has none. A separate `target/mcu` keeps the flags apart.
+no_std() {
+    rust_for thumbv7em-none-eabihf
+    env "${rust_env[@]}" cargo build --locked --release --target-dir target/mcu -p turnpike-protocol \
+        --no-default-features --features defmt "${rust_flags[@]}"
+}
+
+files() {
+    local bad=0 file lines bytes
+    while IFS= read -r -d '' file; do
+        [ -f "$file" ] || continue
+        bytes=$(wc -c <"$file")
+        if [ "$file" != Cargo.lock ] && [ "$bytes" -gt "$max_file_bytes" ]; then
+            echo "check: $file has $bytes bytes, more than $max_file_bytes" >&2
+            bad=1
+        fi
+        case $file in
+            */tests.rs | */tests/*.rs) continue ;;
+            *.rs) ;;
+            *) continue ;;
+        esac
+        lines=$(awk '/^#\[cfg\(test\)\]/ { getline following; if (following ~ /^mod .*{/) exit; n++ } { n++ } END { print n + 0 }' "$file")
+        if [ "$lines" -gt "$max_rust_lines" ]; then
+            echo "check: $file has $lines lines without its tests, more than $max_rust_lines: split it by idea" >&2
+            bad=1
+        fi
+    done < <(git ls-files -z --cached --others --exclude-standard)
+    # git counts no lines of a file that it takes for a binary.
+    local binaries
+    binaries=$(git diff --numstat "$(git hash-object -t tree /dev/null)" | awk -F '\t' '$1 == "-" { print $3 }')
+    if [ -n "$binaries" ]; then
+        printf 'check: built or binary file in the repository: %s\n' $binaries >&2
+        bad=1
+    fi
+    return $bad
+}
+
+# Paths of one machine and hosts of package registries have no place in the repository. Each pattern is
+# written so that it does not find itself.
+words() {
+    local bad=0 pattern
+    for pattern in '/(wor[k]|far[m])/' '/(hom[e]|User[s])/[a-z]' '/roo[t]/[.a-z]' '/tm[p]/[A-Za-z]' \
+        '(index|static)\.crate[s]\.io' 'registr[y]\.npmjs' 'pyp[i]\.(org|python)' 'static\.rust-lan[g]'; do
+        if git grep -nIE --untracked -e "$pattern" -- . ':!LICENSE-*' >&2; then
+            echo "check: the lines above hold what must not occur: $pattern" >&2
+            bad=1
+        fi
+    done
+    return $bad
+}
+
+stages=("$@")
+[ "${#stages[@]}" -gt 0 ] || stages=(files words fmt lint docs deny no_std)
+for stage in "${stages[@]}"; do
+    case $stage in
+        files | words | fmt | lint | docs | deny | no_std) ;;
+        *) echo "check: no stage $stage; there are files words fmt lint docs deny no_std" >&2; exit 2 ;;
+    esac
+    start=$SECONDS
+    status=0
+    # In a subshell of its own, because `set -e` is void inside a condition.
+    set +e
+    (set -e; "$stage")
+    status=$?
+    set -e
+    if [ $status != 0 ]; then
+        echo "check: $stage FAILED" >&2
+        exit 1
+    fi
+    echo "check: $stage ok ($((SECONDS - start)) s)"
+done
+echo "check: ok"

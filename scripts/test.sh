@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Builds everything, replays the golden vectors on the emulated microcontroller, then runs every test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo build --locked --workspace
+if [ -x scripts/mcu.sh ]; then scripts/mcu.sh; fi
+cargo test --locked --workspace
