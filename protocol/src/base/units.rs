@@ -108,7 +108,11 @@ impl BlockHeight {
     /// The height `blocks` later; saturates below the point where nLockTime starts to mean seconds.
     pub const fn plus(self, blocks: u32) -> BlockHeight {
         let h = self.0.saturating_add(blocks);
-        BlockHeight(if h > super::limits::MAX_HEIGHT { super::limits::MAX_HEIGHT } else { h })
+        BlockHeight(if h > super::limits::MAX_HEIGHT {
+            super::limits::MAX_HEIGHT
+        } else {
+            h
+        })
     }
 
     /// The height `blocks` earlier, or zero.
@@ -138,7 +142,10 @@ mod tests {
     fn msat_rounds_to_whole_satoshi_both_ways() {
         assert_eq!(Msat::new(1_001).to_sat_ceil(), Sat::new(2));
         assert_eq!(Msat::new(1_999).to_sat_floor(), Sat::new(1));
-        assert_eq!(Msat::new(u64::MAX).to_sat_ceil(), Sat::new(18_446_744_073_709_552));
+        assert_eq!(
+            Msat::new(u64::MAX).to_sat_ceil(),
+            Sat::new(18_446_744_073_709_552)
+        );
     }
 
     #[test]
