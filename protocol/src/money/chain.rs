@@ -49,6 +49,8 @@ pub enum ChainEvent {
         outpoint: Outpoint,
         /// The spending transaction.
         txid: Txid,
+        /// The spending transaction, raw: the payer finds its remainder in it.
+        tx: Vec<u8>,
         /// Height of its block, or `None` while it is in the mempool only.
         height: Option<BlockHeight>,
     },
