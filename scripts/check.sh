@@ -2,22 +2,23 @@
 # What must hold before a change lands. scripts/check.sh [stage…] runs some of the stages, without names all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/rust_target.sh
 
 # Longest .rs file, not counting the tests at its end; the longest file of any kind, Cargo.lock apart.
 max_rust_lines=600
 max_file_bytes=$((512 * 1024))
 
+# The firmware for the microcontroller is a workspace of its own.
+mcu=protocol/mcu/Cargo.toml
+
 fmt() {
     cargo fmt --all --check
-    for manifest in protocol/mcu/Cargo.toml protocol/mcu/host/Cargo.toml; do
-        [ ! -e "$manifest" ] || cargo fmt --manifest-path "$manifest" --check
-    done
+    cargo fmt --manifest-path $mcu --all --check
 }
 
 lint() {
     cargo clippy --locked --workspace --all-targets -- -D warnings
     cargo clippy --locked -p turnpike-protocol --no-default-features -- -D warnings
+    cargo clippy --locked --manifest-path $mcu --target-dir target/mcu -p turnpike-mcu-log -- -D warnings
 }
 
 docs() {
@@ -34,19 +35,22 @@ deny() {
             rm -rf target/tools/build
         fi
     fi
-    "$deny" --locked --log-level warn check bans licenses sources
+    local manifest
+    for manifest in Cargo.toml $mcu; do
+        "$deny" --locked --log-level warn --manifest-path $manifest --config deny.toml check bans licenses sources
+    done
     if timeout 120 "$deny" --locked --log-level error fetch db >/dev/null 2>&1; then
-        "$deny" --locked --log-level warn check advisories
+        for manifest in Cargo.toml $mcu; do
+            "$deny" --locked --log-level warn --manifest-path $manifest --config deny.toml check advisories
+        done
     else
         echo "check: NOT CHECKED: advisories, because the advisory database cannot be reached from here"
     fi
 }
 
-# The crate without std, for a target that has none. A separate `target/mcu` keeps the flags apart.
+# The protocol for a target that has no std at all.
 no_std() {
-    rust_for thumbv7em-none-eabihf
-    env "${rust_env[@]}" cargo build --locked --release --target-dir target/mcu -p turnpike-protocol \
-        --no-default-features --features defmt "${rust_flags[@]}"
+    scripts/mcu.sh build
 }
 
 files() {

@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --locked --workspace
-if [ -x scripts/mcu.sh ]; then scripts/mcu.sh; fi
+scripts/mcu.sh
 cargo test --locked --workspace

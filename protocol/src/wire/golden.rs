@@ -31,8 +31,13 @@ pub enum Mismatch {
 
 /// Replays the frozen frames through this build; gives the number of frames compared.
 pub fn replay() -> Result<usize, Mismatch> {
+    replay_files(MESSAGES, SCHEMA)
+}
+
+/// As [`replay`], with the text of both files as it was read where the code runs (a microcontroller's host).
+pub fn replay_files(messages: &str, schema: &str) -> Result<usize, Mismatch> {
     let samples = samples();
-    let mut lines = MESSAGES.lines();
+    let mut lines = messages.lines();
     for message in &samples {
         let number = message.kind().number();
         let mut parts = lines.next().ok_or(Mismatch::Kinds)?.split(' ');
@@ -53,7 +58,7 @@ pub fn replay() -> Result<usize, Mismatch> {
     if lines.next().is_some() || samples.len() != Kind::ALL.len() {
         return Err(Mismatch::Kinds);
     }
-    if schema_text() != SCHEMA {
+    if schema_text() != schema {
         return Err(Mismatch::Schema);
     }
     Ok(samples.len())
