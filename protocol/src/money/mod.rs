@@ -6,3 +6,4 @@
 
 pub mod chain;
 pub mod channel;
+pub mod headers;

@@ -1,0 +1,511 @@
+//! The payee's side of a simplex.
+//!
+//! Call order: [`Payee::accept`] for a new one or [`Payee::load`] after a restart; then [`Payee::handle`] for every
+//! input, and [`Payee::poll_action`] until it is empty after each. There is no timer: it lives by block heights.
+
+use super::policy::{PayeePolicy, deep};
+use super::tx::{PaymentDigest, PaymentError, Terms, TermsError};
+use crate::base::limits::MARGIN;
+use crate::base::{BlockHeight, ChannelId, Msat, NodeId, Outpoint, Sat, Slot, Txid};
+use crate::crypto::{Verifier, channel_id};
+use crate::wire::{ErrorCode, Signature};
+use heapless::Deque;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Where a simplex stands for its payee.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PayeeState {
+    /// The acceptance was signed; payments count as soon as the funding is known.
+    Open,
+    /// After a restore: takes the payer's newest signature once more, credits it, and is settled (MONEY.md rule 16).
+    Restored,
+    /// Our signature may have left us: nothing is accepted any more (MONEY.md rule 7).
+    Closing,
+    /// Spent on chain by this transaction, at this height if confirmed.
+    Spent {
+        /// The spending transaction.
+        txid: Txid,
+        /// Its block's height; `None` while unconfirmed.
+        height: Option<BlockHeight>,
+    },
+    /// Spent deep, refunded, or never funded: over.
+    Over,
+}
+
+/// What a payee keeps on disk. Payments are journalled apart as (slot, total, signature).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PayeeRecord {
+    /// The payer's identity.
+    pub peer: NodeId,
+    /// What both sides build scripts from.
+    pub terms: Terms,
+    /// Index of our hardened keys of this channel.
+    pub key_index: u32,
+    /// Height when we accepted.
+    pub accepted_at: BlockHeight,
+    /// Last height at which the funding may confirm.
+    pub accept_until: BlockHeight,
+    /// The funding output, once the payer has named it or it confirmed.
+    pub outpoint: Option<Outpoint>,
+    /// Height of the funding's block.
+    pub funded_at: Option<BlockHeight>,
+    /// Newest cumulative total.
+    pub total: Msat,
+    /// The payer's signature for it; all zero at total zero.
+    pub signature: Signature,
+    /// Where it stands.
+    pub state: PayeeState,
+}
+
+/// What happens to a payee's simplex.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PayeeInput {
+    /// The payer says which output it signed.
+    Declared {
+        /// The output.
+        outpoint: Outpoint,
+    },
+    /// The chain shows an output paying the script.
+    Funded {
+        /// The output.
+        outpoint: Outpoint,
+        /// Its value.
+        value: Sat,
+        /// Its block's height; `None` while unconfirmed.
+        height: Option<BlockHeight>,
+    },
+    /// The unconfirmed funding is gone.
+    Unfunded {
+        /// The output.
+        outpoint: Outpoint,
+    },
+    /// The funding output was spent.
+    Spent {
+        /// By this transaction.
+        txid: Txid,
+        /// In a block of this height; `None` while unconfirmed.
+        height: Option<BlockHeight>,
+    },
+    /// Blocks above this height are void.
+    Reorg {
+        /// The last height that holds.
+        height: BlockHeight,
+    },
+    /// The chain's height (from our own back end), or the lowest that it can have.
+    Height {
+        /// The height.
+        height: BlockHeight,
+    },
+    /// Our own chain back end went silent.
+    Dark,
+    /// ... and speaks again.
+    Lit,
+    /// A payment.
+    Payment {
+        /// Cumulative total.
+        total: Msat,
+        /// The payer's signature for it.
+        signature: Signature,
+        /// Unconfirmed credit that the owner has left for this channel now.
+        room: Msat,
+    },
+    /// The payer's newest payment after a reconnect; the same as a payment, and the only one that a restored
+    /// simplex takes.
+    Resume {
+        /// Cumulative total.
+        total: Msat,
+        /// The payer's signature for it.
+        signature: Signature,
+        /// Unconfirmed credit that the owner has left for this channel now.
+        room: Msat,
+    },
+    /// Settle: the payer asks, or the owner.
+    Close,
+}
+
+/// What a payee's simplex wants done, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PayeeAction {
+    /// Write the whole record.
+    Persist,
+    /// Append (slot, total, signature) to the journal.
+    PersistPayment,
+    /// The client's account has paid up to this total.
+    Credited {
+        /// Cumulative total of this channel.
+        total: Msat,
+    },
+    /// Settle this simplex on chain.
+    Settle,
+    /// Money credited on this channel will never come: at most what was allowed unconfirmed or dark.
+    Lost {
+        /// How much.
+        amount: Msat,
+    },
+    /// Nothing more to watch.
+    Forget,
+}
+
+/// Why an input was refused. Nothing was credited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum PayeeError {
+    /// The peer's fault or wish that cannot be met: tell it this.
+    #[error("{}", .0.text())]
+    Refused(ErrorCode),
+}
+
+/// The payee's side of one simplex.
+#[derive(Debug)]
+pub struct Payee {
+    slot: Slot,
+    record: PayeeRecord,
+    digest: Option<PaymentDigest>,
+    /// The lowest height that the chain can have now.
+    height: BlockHeight,
+    /// The funding is in the mempool or in a block, as our own back end saw it.
+    seen: bool,
+    /// The total when the chain went out of sight.
+    dark_since: Option<Msat>,
+    actions: Deque<PayeeAction, 8>,
+}
+
+const REFUSE: fn(ErrorCode) -> PayeeError = PayeeError::Refused;
+
+impl Payee {
+    /// A new simplex, accepted just now. The caller has checked the terms against its policy, and sends the
+    /// acceptance after the `Persist` action.
+    pub fn accept(slot: Slot, peer: NodeId, terms: Terms, key_index: u32, now: BlockHeight, accept_until: BlockHeight) -> Result<Payee, TermsError> {
+        terms.check()?;
+        let record = PayeeRecord {
+            peer,
+            terms,
+            key_index,
+            accepted_at: now,
+            accept_until,
+            outpoint: None,
+            funded_at: None,
+            total: Msat::ZERO,
+            signature: Signature([0; 64]),
+            state: PayeeState::Open,
+        };
+        let mut payee = Payee { slot, record, digest: None, height: now, seen: false, dark_since: None, actions: Deque::new() };
+        payee.act(PayeeAction::Persist);
+        Ok(payee)
+    }
+
+    /// The simplex as it was persisted, its journalled payments applied. The chain reports its sightings again.
+    pub fn load(slot: Slot, record: PayeeRecord, verifier: &Verifier) -> Result<Payee, TermsError> {
+        let digest = record.outpoint.map(|o| PaymentDigest::new(verifier.context(), &record.terms, o)).transpose()?;
+        let height = record.accepted_at;
+        // Until the back end speaks, the chain is out of sight.
+        let dark_since = Some(record.total);
+        Ok(Payee { slot, record, digest, height, seen: false, dark_since, actions: Deque::new() })
+    }
+
+    /// Marks a simplex of a restored store: it takes one last signature and is settled (MONEY.md rule 16).
+    pub fn restored(mut record: PayeeRecord) -> PayeeRecord {
+        if record.state == PayeeState::Open {
+            record.state = PayeeState::Restored;
+        }
+        record
+    }
+
+    /// Its row.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// What is on disk, or will be after the pending `Persist` action.
+    pub fn record(&self) -> &PayeeRecord {
+        &self.record
+    }
+
+    /// Its name, once an output is known.
+    pub fn id(&self) -> Option<ChannelId> {
+        self.record.outpoint.as_ref().map(channel_id)
+    }
+
+    /// Whether payments are taken at all.
+    pub fn is_open(&self) -> bool {
+        self.record.state == PayeeState::Open
+    }
+
+    /// Whether the funding is as deep as its capacity asks, in a block early enough, and the chain is in sight.
+    pub fn is_deep(&self) -> bool {
+        let Some(at) = self.record.funded_at else { return false };
+        let deep_at = at.plus(deep(self.record.terms.capacity) - 1);
+        self.height >= deep_at && deep_at < self.record.terms.expiry.minus(4 * MARGIN)
+    }
+
+    /// What was credited although it could still be lost.
+    pub fn unconfirmed(&self) -> Msat {
+        let live = matches!(self.record.state, PayeeState::Open | PayeeState::Restored | PayeeState::Closing);
+        if live && !self.is_deep() { self.record.total } else { Msat::ZERO }
+    }
+
+    /// Totals above this are refused now, with `room` the unconfirmed credit left for this channel in all.
+    pub fn ceiling(&self, policy: &PayeePolicy, room: Msat) -> Msat {
+        let Some(capacity) = self.record.terms.capacity.to_msat() else { return Msat::ZERO };
+        let bound = match self.dark_since {
+            Some(total) if self.is_deep() => total.saturating_add(policy.dark),
+            None if self.is_deep() => capacity,
+            None if self.seen => room.min(policy.unconfirmed),
+            _ => self.record.total,
+        };
+        bound.min(capacity)
+    }
+
+    /// The height from which the payee must have broadcast (MONEY.md rule 8).
+    pub fn settle_at(&self) -> BlockHeight {
+        self.record.terms.expiry.minus(3 * MARGIN)
+    }
+
+    /// Feeds one input. Afterwards drain [`Payee::poll_action`].
+    pub fn handle(&mut self, policy: &PayeePolicy, verifier: &Verifier, input: PayeeInput) -> Result<(), PayeeError> {
+        match input {
+            PayeeInput::Declared { outpoint } => self.declared(verifier, outpoint),
+            PayeeInput::Funded { outpoint, value, height } => self.funded(verifier, outpoint, value, height),
+            PayeeInput::Unfunded { outpoint } => {
+                self.seen &= self.record.outpoint != Some(outpoint);
+                Ok(())
+            }
+            PayeeInput::Spent { txid, height } => self.spent(txid, height),
+            PayeeInput::Reorg { height } => self.reorganised(height),
+            PayeeInput::Height { height } => self.height(height),
+            PayeeInput::Dark => {
+                self.dark_since.get_or_insert(self.record.total);
+                Ok(())
+            }
+            PayeeInput::Lit => {
+                self.dark_since = None;
+                Ok(())
+            }
+            PayeeInput::Payment { total, signature, room } => {
+                if self.record.state != PayeeState::Open {
+                    return Err(REFUSE(ErrorCode::Closing));
+                }
+                self.payment(policy, verifier, total, signature, room)
+            }
+            PayeeInput::Resume { total, signature, room } => self.resume(policy, verifier, total, signature, room),
+            PayeeInput::Close => self.close(),
+        }
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_action(&mut self) -> Option<PayeeAction> {
+        self.actions.pop_front()
+    }
+
+    fn declared(&mut self, verifier: &Verifier, outpoint: Outpoint) -> Result<(), PayeeError> {
+        match self.record.outpoint {
+            Some(known) if known == outpoint => Ok(()),
+            // Only the first confirmed output binds; until then the payer may name another one, as long as nothing
+            // was paid on the one before.
+            Some(_) if self.record.funded_at.is_some() || self.record.total > Msat::ZERO => {
+                Err(REFUSE(ErrorCode::FundingMismatch))
+            }
+            _ if self.record.state != PayeeState::Open => Err(REFUSE(ErrorCode::Closing)),
+            _ if self.height > self.record.accept_until => Err(REFUSE(ErrorCode::NotAccepted)),
+            _ => self.bind(verifier, outpoint),
+        }
+    }
+
+    fn bind(&mut self, verifier: &Verifier, outpoint: Outpoint) -> Result<(), PayeeError> {
+        let digest = PaymentDigest::new(verifier.context(), &self.record.terms, outpoint);
+        self.digest = Some(digest.map_err(|_| REFUSE(ErrorCode::FundingMismatch))?);
+        self.record.outpoint = Some(outpoint);
+        self.seen = false;
+        self.act(PayeeAction::Persist);
+        Ok(())
+    }
+
+    fn funded(&mut self, verifier: &Verifier, outpoint: Outpoint, value: Sat, height: Option<BlockHeight>) -> Result<(), PayeeError> {
+        if matches!(self.record.state, PayeeState::Over | PayeeState::Spent { .. }) {
+            return Ok(());
+        }
+        if value != self.record.terms.capacity {
+            return Err(REFUSE(ErrorCode::FundingMismatch));
+        }
+        let known = self.record.outpoint == Some(outpoint);
+        let Some(at) = height else {
+            self.seen |= known;
+            return Ok(());
+        };
+        if at > self.record.accept_until {
+            return Err(REFUSE(ErrorCode::NotAccepted));
+        }
+        if known {
+            self.seen = true;
+            if self.record.funded_at != Some(at) {
+                self.record.funded_at = Some(at);
+                self.act(PayeeAction::Persist);
+            }
+            return Ok(());
+        }
+        match self.record.funded_at {
+            // A second funding of one acceptance: only its payer can take it back, at the expiry.
+            Some(_) => Err(REFUSE(ErrorCode::FundingMismatch)),
+            None if self.record.total == Msat::ZERO => {
+                self.bind(verifier, outpoint)?;
+                self.record.funded_at = Some(at);
+                self.seen = true;
+                Ok(())
+            }
+            // Paid on one output, confirmed another: the payer double-spent its funding.
+            None => self.lose(),
+        }
+    }
+
+    fn spent(&mut self, txid: Txid, height: Option<BlockHeight>) -> Result<(), PayeeError> {
+        if self.record.state == PayeeState::Over {
+            return Ok(());
+        }
+        let state = PayeeState::Spent { txid, height };
+        // An unconfirmed spend changes nothing before we settle ourselves: it may never confirm.
+        let ours = matches!(self.record.state, PayeeState::Closing | PayeeState::Spent { .. });
+        if (height.is_some() || ours) && self.record.state != state {
+            self.record.state = state;
+            self.act(PayeeAction::Persist);
+        }
+        Ok(())
+    }
+
+    fn reorganised(&mut self, last: BlockHeight) -> Result<(), PayeeError> {
+        self.height = self.height.min(last);
+        if self.record.funded_at.is_some_and(|at| at > last) {
+            self.record.funded_at = None;
+            self.seen = false;
+            self.act(PayeeAction::Persist);
+        }
+        if let PayeeState::Spent { txid, height: Some(at) } = self.record.state {
+            if at > last {
+                self.record.state = PayeeState::Spent { txid, height: None };
+                self.act(PayeeAction::Persist);
+                // Our settlement may have to be sent again.
+                self.act(PayeeAction::Settle);
+            }
+        }
+        Ok(())
+    }
+
+    fn height(&mut self, height: BlockHeight) -> Result<(), PayeeError> {
+        self.height = self.height.max(height);
+        match self.record.state {
+            PayeeState::Open | PayeeState::Restored => {
+                let unfunded = self.record.funded_at.is_none();
+                let buried = |from: BlockHeight| self.height >= from.plus(deep(self.record.terms.capacity));
+                if unfunded && buried(self.record.accept_until) && self.dark_since.is_none() {
+                    return self.lose();
+                }
+                if self.height >= self.settle_at() {
+                    return self.close();
+                }
+                Ok(())
+            }
+            PayeeState::Spent { height: Some(at), .. } if self.height >= at.plus(deep(self.record.terms.capacity) - 1) => {
+                self.over();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn payment(&mut self, policy: &PayeePolicy, verifier: &Verifier, total: Msat, signature: Signature, room: Msat) -> Result<(), PayeeError> {
+        let digest = self.digest.as_ref().ok_or(REFUSE(ErrorCode::UnknownChannel))?;
+        if total == self.record.total {
+            // A retry of the newest payment, or a replay: credited once already, said again.
+            self.act(PayeeAction::Credited { total });
+            return Ok(());
+        }
+        let Some(step) = total.checked_sub(self.record.total) else {
+            return Err(REFUSE(ErrorCode::TotalTooLow));
+        };
+        let capacity = self.record.terms.capacity.to_msat().unwrap_or(Msat::ZERO);
+        if total > capacity {
+            return Err(REFUSE(ErrorCode::TotalTooHigh));
+        }
+        if step < policy.payment_min || step > policy.payment_max {
+            return Err(REFUSE(ErrorCode::OutOfOrder));
+        }
+        if total > self.ceiling(policy, room) {
+            return Err(REFUSE(ErrorCode::ExposureFull));
+        }
+        if let Err(error) = digest.verify_payment(verifier.context(), total.to_sat_ceil(), &signature.0) {
+            return Err(REFUSE(match error {
+                PaymentError::OverCapacity { .. } => ErrorCode::TotalTooHigh,
+                _ => ErrorCode::BadSignature,
+            }));
+        }
+        self.record.total = total;
+        self.record.signature = signature;
+        self.act(PayeeAction::PersistPayment);
+        self.act(PayeeAction::Credited { total });
+        Ok(())
+    }
+
+    fn resume(&mut self, policy: &PayeePolicy, verifier: &Verifier, total: Msat, signature: Signature, room: Msat) -> Result<(), PayeeError> {
+        match self.record.state {
+            PayeeState::Open if total > self.record.total => self.payment(policy, verifier, total, signature, room),
+            PayeeState::Open => Ok(()),
+            PayeeState::Restored => {
+                if total > self.record.total {
+                    let digest = self.digest.as_ref().ok_or(REFUSE(ErrorCode::UnknownChannel))?;
+                    if digest.verify_payment(verifier.context(), total.to_sat_ceil(), &signature.0).is_err() {
+                        return Err(REFUSE(ErrorCode::BadSignature));
+                    }
+                    self.record.total = total;
+                    self.record.signature = signature;
+                    self.act(PayeeAction::Persist);
+                    self.act(PayeeAction::Credited { total });
+                }
+                self.close()
+            }
+            _ => Err(REFUSE(ErrorCode::Closing)),
+        }
+    }
+
+    fn close(&mut self) -> Result<(), PayeeError> {
+        match self.record.state {
+            PayeeState::Open | PayeeState::Restored => {
+                self.record.state = PayeeState::Closing;
+                self.act(PayeeAction::Persist);
+                self.act(PayeeAction::Settle);
+                Ok(())
+            }
+            // Asked again: settling once more is harmless, and repairs a lost broadcast.
+            PayeeState::Closing | PayeeState::Spent { height: None, .. } => {
+                self.act(PayeeAction::Settle);
+                Ok(())
+            }
+            PayeeState::Spent { .. } | PayeeState::Over => Ok(()),
+        }
+    }
+
+    fn lose(&mut self) -> Result<(), PayeeError> {
+        let amount = self.record.total;
+        self.record.total = Msat::ZERO;
+        self.record.signature = Signature([0; 64]);
+        self.over();
+        if amount > Msat::ZERO {
+            self.act(PayeeAction::Lost { amount });
+        }
+        Ok(())
+    }
+
+    fn over(&mut self) {
+        self.record.state = PayeeState::Over;
+        self.act(PayeeAction::Persist);
+        self.act(PayeeAction::Forget);
+    }
+
+    fn act(&mut self, action: PayeeAction) {
+        // Each input gives at most four actions and the caller drains after each, so the queue of eight is never
+        // full; a repeated `Persist` is dropped so that it stays so.
+        if !(action == PayeeAction::Persist && self.actions.iter().any(|a| *a == PayeeAction::Persist)) {
+            let full = self.actions.push_back(action).is_err();
+            debug_assert!(!full, "drain the actions after each input");
+        }
+    }
+}
