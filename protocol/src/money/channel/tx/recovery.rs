@@ -3,8 +3,8 @@
 
 use super::terms::Terms;
 use crate::base::{BlockHeight, Outpoint, Sat, limits};
+use crate::crypto::tagged_hash;
 use alloc::vec::Vec;
-use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::key::{Secp256k1, Verification};
 use bitcoin::{Script, ScriptBuf, Transaction};
 use chacha20::ChaCha20;
@@ -44,7 +44,7 @@ pub struct Found {
 /// Bytes of one payer's recovery data.
 const LEN: usize = 40;
 /// Tag of the hash that turns the first input's outpoint into a nonce.
-const NONCE_TAG: &[u8] = b"turnpike/recovery-nonce/v1";
+const NONCE_TAG: &str = "turnpike/recovery-nonce/v1";
 /// First key index that BIP32 has no hardened form of.
 const INDEX_END: u32 = 1 << 31;
 
@@ -185,15 +185,10 @@ fn parse(script: &Script) -> Option<([u8; LEN], Option<[u8; LEN]>)> {
 
 /// ChaCha20 (RFC 8439, block counter 0); each position has its own 40 bytes of the keystream.
 fn crypt(key: &[u8; 32], first_input: Outpoint, position: Position, data: [u8; LEN]) -> [u8; LEN] {
-    let tag = sha256::Hash::hash(NONCE_TAG);
-    let mut engine = sha256::Hash::engine();
-    engine.input(tag.as_byte_array());
-    engine.input(tag.as_byte_array());
-    engine.input(first_input.txid.as_bytes());
-    engine.input(&first_input.vout.to_le_bytes());
-    let hash = sha256::Hash::from_engine(engine);
+    let vout = first_input.vout.to_le_bytes();
+    let hash = tagged_hash(NONCE_TAG, &[first_input.txid.as_bytes(), &vout]);
     let mut nonce = [0; 12];
-    for (slot, byte) in nonce.iter_mut().zip(hash.as_byte_array()) {
+    for (slot, byte) in nonce.iter_mut().zip(&hash) {
         *slot = *byte;
     }
 

@@ -2,7 +2,7 @@
 
 use super::SEQUENCE;
 use super::sweep::{Sweep, SweepError};
-use super::terms::Terms;
+use super::terms::{FundingScript, Terms, TermsError};
 use crate::base::{FeeRate, Outpoint, Sat};
 use bitcoin::key::{Keypair, Secp256k1, Verification};
 use bitcoin::secp256k1::Signing;
@@ -11,15 +11,33 @@ use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut, absolute};
 /// An output that pays a channel's funding script, to be taken back by its payer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refund {
-    /// The channel's terms.
-    pub terms: Terms,
-    /// The output.
-    pub outpoint: Outpoint,
-    /// What the output really holds: a second or a mistaken funding need not equal the capacity.
-    pub value: Sat,
+    funding: FundingScript,
+    outpoint: Outpoint,
+    value: Sat,
+    lock_time: absolute::LockTime,
 }
 
 impl Refund {
+    /// The refund of `outpoint`, which pays the script of `terms` and holds `value`: what is really there, since a
+    /// second or a mistaken funding need not equal the capacity.
+    ///
+    /// # Errors
+    /// As [`Terms::funding_output`].
+    pub fn new(
+        secp: &Secp256k1<impl Verification>,
+        terms: &Terms,
+        outpoint: Outpoint,
+        value: Sat,
+    ) -> Result<Self, TermsError> {
+        Ok(Refund {
+            funding: terms.funding_output(secp)?,
+            outpoint,
+            value,
+            lock_time: absolute::LockTime::from_height(terms.expiry.value())
+                .map_err(|_| TermsError::Expiry)?,
+        })
+    }
+
     /// The signed refund to the script `to`. Its nLockTime is the expiry: nodes take it into their mempools from
     /// the block `expiry` on, and it confirms first in block `expiry + 1`.
     ///
@@ -27,24 +45,22 @@ impl Refund {
     /// See [`SweepError`]; nothing is signed then.
     pub fn sign(
         &self,
-        secp: &Secp256k1<impl Signing + Verification>,
+        secp: &Secp256k1<impl Signing>,
         payer: &Keypair,
         to: ScriptBuf,
         rate: FeeRate,
     ) -> Result<Transaction, SweepError> {
-        let funding = self.terms.funding_output(secp).map_err(|_| SweepError::Terms)?;
-        let lock_time =
-            absolute::LockTime::from_height(self.terms.expiry.value()).map_err(|_| SweepError::Terms)?;
         let sweep = Sweep {
             outpoint: self.outpoint,
             prevout: TxOut {
                 value: Amount::from_sat(self.value.value()),
-                script_pubkey: funding.to_script_buf(),
+                script_pubkey: self.funding.to_script_buf(),
             },
-            leaf: funding.refund,
-            control: &funding.refund_control,
+            leaf: self.funding.refund,
+            control: &self.funding.refund_control,
+            // Not final, else nLockTime is void and the leaf refuses; bit 31 set, so no relative lock (BIP68).
             sequence: Sequence(SEQUENCE),
-            lock_time,
+            lock_time: self.lock_time,
         };
         sweep.sign(secp, payer, to, rate)
     }

@@ -20,7 +20,7 @@ use thiserror::Error;
 pub struct Claim {
     /// The channel's terms.
     pub terms: Terms,
-    /// Its funding output, whose value is the capacity.
+    /// Its funding output, confirmed, whose value is the capacity. An unconfirmed one would hold up the batch.
     pub outpoint: Outpoint,
     /// Cumulative total paid.
     pub paid: Sat,

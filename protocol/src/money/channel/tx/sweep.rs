@@ -20,9 +20,6 @@ pub enum SweepError {
         "the key given is not the payer's key of this channel; nothing was signed; use the channel's own key"
     )]
     WrongKey,
-    /// The terms name no valid script. Our mistake: such terms are refused when a channel opens.
-    #[error("the channel's terms are not valid; nothing was signed")]
-    Terms,
     /// After the fee less than the dust limit would be left. Wait for lower fees, or give the coins up.
     #[error("{value} at a fee of {fee} leaves less than the dust limit; wait for lower fees")]
     Dust {

@@ -404,13 +404,10 @@ fn sizes_are_the_measured_ones() {
     assert_eq!(costs::NONE_CLAIM_WU.div_ceil(4), 108);
 
     let t = terms(&secp, 1, 50_000);
-    let refund = Refund {
-        terms: t,
-        outpoint: outpoint(1),
-        value: t.capacity,
-    }
-    .sign(&secp, &key(&secp, 2), payout(&secp), FeeRate::MIN_RELAY)
-    .unwrap();
+    let refund = Refund::new(&secp, &t, outpoint(1), t.capacity)
+        .unwrap()
+        .sign(&secp, &key(&secp, 2), payout(&secp), FeeRate::MIN_RELAY)
+        .unwrap();
     assert_eq!(refund.vsize() as u64, costs::REFUND_VB);
     let spend = RemainderScript::new(&secp, &t.payer_key)
         .unwrap()
@@ -562,19 +559,12 @@ fn only_the_channels_own_keys_sign() {
         payments.sign_payment(&secp, &wrong, Sat::new(1)),
         Err(PaymentError::WrongKey)
     );
-    let refund = Refund {
-        terms: claims[0].terms,
-        outpoint: outpoint(0),
-        value: Sat::new(50_000),
-    };
+    let refund = Refund::new(&secp, &claims[0].terms, outpoint(0), Sat::new(50_000)).unwrap();
     let error = refund
         .sign(&secp, &wrong, payout(&secp), FeeRate::MIN_RELAY)
         .err();
     assert_eq!(error, Some(SweepError::WrongKey));
-    let dust = Refund {
-        value: Sat::new(467),
-        ..refund
-    };
+    let dust = Refund::new(&secp, &claims[0].terms, outpoint(0), Sat::new(467)).unwrap();
     assert!(matches!(
         dust.sign(&secp, &key(&secp, 0), payout(&secp), FeeRate::MIN_RELAY)
             .err(),
