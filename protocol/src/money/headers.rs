@@ -71,7 +71,9 @@ mod tests {
     use bitcoin::hashes::Hash;
     use bitcoin::{CompactTarget, TxMerkleNode};
 
-    const EASY: CompactTarget = CompactTarget::from_consensus(0x207f_ffff);
+    fn easy() -> CompactTarget {
+        CompactTarget::from_consensus(0x207f_ffff)
+    }
 
     fn chain(mut prev: [u8; 32], count: usize, bits: CompactTarget) -> Vec<HeaderBytes> {
         let mut headers = Vec::new();
@@ -94,13 +96,13 @@ mod tests {
     }
 
     fn known() -> MinimumHeight {
-        MinimumHeight::new(BlockHeight::new(100), [7; 32], Target::from_compact(EASY))
+        MinimumHeight::new(BlockHeight::new(100), [7; 32], Target::from_compact(easy()))
     }
 
     #[test]
     fn rule_15_headers_with_work_prove_a_minimum_height() {
         let mut minimum = known();
-        let headers = chain([7; 32], 5, EASY);
+        let headers = chain([7; 32], 5, easy());
         assert_eq!(minimum.extend(BlockHeight::new(101), &headers), Ok(BlockHeight::new(105)));
         // Said again, or overlapping: no change.
         assert_eq!(minimum.extend(BlockHeight::new(101), &headers), Ok(BlockHeight::new(105)));
@@ -109,11 +111,11 @@ mod tests {
     #[test]
     fn rule_15_headers_without_work_or_link_prove_nothing() {
         let mut minimum = known();
-        let mut headers = chain([7; 32], 3, EASY);
+        let mut headers = chain([7; 32], 3, easy());
         assert_eq!(minimum.extend(BlockHeight::new(102), &headers), Err(HeadersError::Unconnected));
-        assert_eq!(minimum.extend(BlockHeight::new(101), &chain([8; 32], 1, EASY)), Err(HeadersError::Unconnected));
+        assert_eq!(minimum.extend(BlockHeight::new(101), &chain([8; 32], 1, easy())), Err(HeadersError::Unconnected));
         let hard = MinimumHeight::new(BlockHeight::new(100), [7; 32], Target::from_compact(CompactTarget::from_consensus(0x1d00_ffff)));
-        assert_eq!(hard.clone().extend(BlockHeight::new(101), &headers), Err(HeadersError::Work));
+        assert_eq!({ hard }.extend(BlockHeight::new(101), &headers), Err(HeadersError::Work));
         headers[1].0[76] ^= 1;
         let before = minimum;
         assert!(minimum.extend(BlockHeight::new(101), &headers).is_err());
