@@ -34,7 +34,11 @@ impl MinimumHeight {
     /// From a block that our own back end showed, or that the firmware ships, with the easiest target allowed.
     pub fn new(height: BlockHeight, hash: [u8; 32], floor: Target) -> MinimumHeight {
         use bitcoin::hashes::Hash;
-        MinimumHeight { height, hash: BlockHash::from_byte_array(hash), floor }
+        MinimumHeight {
+            height,
+            hash: BlockHash::from_byte_array(hash),
+            floor,
+        }
     }
 
     /// The height proved so far.
@@ -44,9 +48,17 @@ impl MinimumHeight {
 
     /// Adds headers, the first of them at height `first`. All of them are checked before any counts; headers at or
     /// below the known height are skipped until one builds on the known block.
-    pub fn extend(&mut self, first: BlockHeight, headers: &[HeaderBytes]) -> Result<BlockHeight, HeadersError> {
-        let skip = (self.height.value() + 1).checked_sub(first.value()).ok_or(HeadersError::Unconnected)?;
-        let new = headers.get(usize::try_from(skip).unwrap_or(usize::MAX)..).ok_or(HeadersError::Unconnected)?;
+    pub fn extend(
+        &mut self,
+        first: BlockHeight,
+        headers: &[HeaderBytes],
+    ) -> Result<BlockHeight, HeadersError> {
+        let skip = (self.height.value() + 1)
+            .checked_sub(first.value())
+            .ok_or(HeadersError::Unconnected)?;
+        let new = headers
+            .get(usize::try_from(skip).unwrap_or(usize::MAX)..)
+            .ok_or(HeadersError::Unconnected)?;
         let mut tip = *self;
         for bytes in new {
             let header: Header = deserialize(&bytes.0).map_err(|_| HeadersError::Work)?;
@@ -56,7 +68,11 @@ impl MinimumHeight {
             if header.target() > self.floor || header.validate_pow(header.target()).is_err() {
                 return Err(HeadersError::Work);
             }
-            tip = MinimumHeight { height: tip.height.plus(1), hash: header.block_hash(), floor: self.floor };
+            tip = MinimumHeight {
+                height: tip.height.plus(1),
+                hash: header.block_hash(),
+                floor: self.floor,
+            };
         }
         *self = tip;
         Ok(tip.height)
@@ -90,7 +106,9 @@ mod tests {
                 header.nonce += 1;
             }
             prev = header.block_hash().to_byte_array();
-            headers.push(HeaderBytes(bitcoin::consensus::encode::serialize(&header).try_into().unwrap()));
+            headers.push(HeaderBytes(
+                bitcoin::consensus::encode::serialize(&header).try_into().unwrap(),
+            ));
         }
         headers
     }
@@ -103,19 +121,38 @@ mod tests {
     fn rule_15_headers_with_work_prove_a_minimum_height() {
         let mut minimum = known();
         let headers = chain([7; 32], 5, easy());
-        assert_eq!(minimum.extend(BlockHeight::new(101), &headers), Ok(BlockHeight::new(105)));
+        assert_eq!(
+            minimum.extend(BlockHeight::new(101), &headers),
+            Ok(BlockHeight::new(105))
+        );
         // Said again, or overlapping: no change.
-        assert_eq!(minimum.extend(BlockHeight::new(101), &headers), Ok(BlockHeight::new(105)));
+        assert_eq!(
+            minimum.extend(BlockHeight::new(101), &headers),
+            Ok(BlockHeight::new(105))
+        );
     }
 
     #[test]
     fn rule_15_headers_without_work_or_link_prove_nothing() {
         let mut minimum = known();
         let mut headers = chain([7; 32], 3, easy());
-        assert_eq!(minimum.extend(BlockHeight::new(102), &headers), Err(HeadersError::Unconnected));
-        assert_eq!(minimum.extend(BlockHeight::new(101), &chain([8; 32], 1, easy())), Err(HeadersError::Unconnected));
-        let hard = MinimumHeight::new(BlockHeight::new(100), [7; 32], Target::from_compact(CompactTarget::from_consensus(0x1d00_ffff)));
-        assert_eq!({ hard }.extend(BlockHeight::new(101), &headers), Err(HeadersError::Work));
+        assert_eq!(
+            minimum.extend(BlockHeight::new(102), &headers),
+            Err(HeadersError::Unconnected)
+        );
+        assert_eq!(
+            minimum.extend(BlockHeight::new(101), &chain([8; 32], 1, easy())),
+            Err(HeadersError::Unconnected)
+        );
+        let hard = MinimumHeight::new(
+            BlockHeight::new(100),
+            [7; 32],
+            Target::from_compact(CompactTarget::from_consensus(0x1d00_ffff)),
+        );
+        assert_eq!(
+            { hard }.extend(BlockHeight::new(101), &headers),
+            Err(HeadersError::Work)
+        );
         headers[1].0[76] ^= 1;
         let before = minimum;
         assert!(minimum.extend(BlockHeight::new(101), &headers).is_err());

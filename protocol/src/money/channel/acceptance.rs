@@ -17,11 +17,23 @@ pub struct Acceptance {
 impl Acceptance {
     /// What the payee's identity key signs for this payer.
     pub fn digest(&self, genesis: GenesisHash, payee: NodeId, payer: NodeId) -> Digest {
-        let Terms { payer_key, payee_key, capacity, expiry } = self.terms;
+        let Terms {
+            payer_key,
+            payee_key,
+            capacity,
+            expiry,
+        } = self.terms;
         let fields: ([u8; 32], [u8; 32], Sat, BlockHeight, BlockHeight) =
             (payer_key, payee_key, capacity, expiry, self.accept_until);
         let body = wire::encode(&fields);
-        Statement { kind: "accept", genesis, signer: payee, peer: *payer.as_bytes(), instance: [0; 32], body: &body }
-            .digest()
+        Statement {
+            kind: "accept",
+            genesis,
+            signer: payee,
+            peer: *payer.as_bytes(),
+            instance: [0; 32],
+            body: &body,
+        }
+        .digest()
     }
 }

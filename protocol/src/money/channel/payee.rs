@@ -176,7 +176,14 @@ const REFUSE: fn(ErrorCode) -> PayeeError = PayeeError::Refused;
 impl Payee {
     /// A new simplex, accepted just now. The caller has checked the terms against its policy, and sends the
     /// acceptance after the `Persist` action.
-    pub fn accept(slot: Slot, peer: NodeId, terms: Terms, key_index: u32, now: BlockHeight, accept_until: BlockHeight) -> Result<Payee, TermsError> {
+    pub fn accept(
+        slot: Slot,
+        peer: NodeId,
+        terms: Terms,
+        key_index: u32,
+        now: BlockHeight,
+        accept_until: BlockHeight,
+    ) -> Result<Payee, TermsError> {
         terms.check()?;
         let record = PayeeRecord {
             peer,
@@ -190,18 +197,37 @@ impl Payee {
             signature: Signature([0; 64]),
             state: PayeeState::Open,
         };
-        let mut payee = Payee { slot, record, digest: None, height: now, seen: false, dark_since: None, actions: Deque::new() };
+        let mut payee = Payee {
+            slot,
+            record,
+            digest: None,
+            height: now,
+            seen: false,
+            dark_since: None,
+            actions: Deque::new(),
+        };
         payee.act(PayeeAction::Persist);
         Ok(payee)
     }
 
     /// The simplex as it was persisted, its journalled payments applied. The chain reports its sightings again.
     pub fn load(slot: Slot, record: PayeeRecord, verifier: &Verifier) -> Result<Payee, TermsError> {
-        let digest = record.outpoint.map(|o| PaymentDigest::new(verifier.context(), &record.terms, o)).transpose()?;
+        let digest = record
+            .outpoint
+            .map(|o| PaymentDigest::new(verifier.context(), &record.terms, o))
+            .transpose()?;
         let height = record.accepted_at;
         // Until the back end speaks, the chain is out of sight.
         let dark_since = Some(record.total);
-        Ok(Payee { slot, record, digest, height, seen: false, dark_since, actions: Deque::new() })
+        Ok(Payee {
+            slot,
+            record,
+            digest,
+            height,
+            seen: false,
+            dark_since,
+            actions: Deque::new(),
+        })
     }
 
     /// Marks a simplex of a restored store: it takes one last signature and is settled (MONEY.md rule 16).
@@ -234,20 +260,31 @@ impl Payee {
 
     /// Whether the funding is as deep as its capacity asks, in a block early enough, and the chain is in sight.
     pub fn is_deep(&self) -> bool {
-        let Some(at) = self.record.funded_at else { return false };
+        let Some(at) = self.record.funded_at else {
+            return false;
+        };
         let deep_at = at.plus(deep(self.record.terms.capacity) - 1);
         self.height >= deep_at && deep_at < self.record.terms.expiry.minus(4 * MARGIN)
     }
 
     /// What was credited although it could still be lost.
     pub fn unconfirmed(&self) -> Msat {
-        let live = matches!(self.record.state, PayeeState::Open | PayeeState::Restored | PayeeState::Closing);
-        if live && !self.is_deep() { self.record.total } else { Msat::ZERO }
+        let live = matches!(
+            self.record.state,
+            PayeeState::Open | PayeeState::Restored | PayeeState::Closing
+        );
+        if live && !self.is_deep() {
+            self.record.total
+        } else {
+            Msat::ZERO
+        }
     }
 
     /// Totals above this are refused now, with `room` the unconfirmed credit left for this channel in all.
     pub fn ceiling(&self, policy: &PayeePolicy, room: Msat) -> Msat {
-        let Some(capacity) = self.record.terms.capacity.to_msat() else { return Msat::ZERO };
+        let Some(capacity) = self.record.terms.capacity.to_msat() else {
+            return Msat::ZERO;
+        };
         let bound = match self.dark_since {
             Some(total) if self.is_deep() => total.saturating_add(policy.dark),
             None if self.is_deep() => capacity,
@@ -263,10 +300,19 @@ impl Payee {
     }
 
     /// Feeds one input. Afterwards drain [`Payee::poll_action`].
-    pub fn handle(&mut self, policy: &PayeePolicy, verifier: &Verifier, input: PayeeInput) -> Result<(), PayeeError> {
+    pub fn handle(
+        &mut self,
+        policy: &PayeePolicy,
+        verifier: &Verifier,
+        input: PayeeInput,
+    ) -> Result<(), PayeeError> {
         match input {
             PayeeInput::Declared { outpoint } => self.declared(verifier, outpoint),
-            PayeeInput::Funded { outpoint, value, height } => self.funded(verifier, outpoint, value, height),
+            PayeeInput::Funded {
+                outpoint,
+                value,
+                height,
+            } => self.funded(verifier, outpoint, value, height),
             PayeeInput::Unfunded { outpoint } => {
                 self.seen &= self.record.outpoint != Some(outpoint);
                 Ok(())
@@ -282,13 +328,21 @@ impl Payee {
                 self.dark_since = None;
                 Ok(())
             }
-            PayeeInput::Payment { total, signature, room } => {
+            PayeeInput::Payment {
+                total,
+                signature,
+                room,
+            } => {
                 if self.record.state != PayeeState::Open {
                     return Err(REFUSE(ErrorCode::Closing));
                 }
                 self.payment(policy, verifier, total, signature, room)
             }
-            PayeeInput::Resume { total, signature, room } => self.resume(policy, verifier, total, signature, room),
+            PayeeInput::Resume {
+                total,
+                signature,
+                room,
+            } => self.resume(policy, verifier, total, signature, room),
             PayeeInput::Close => self.close(),
         }
     }
@@ -321,7 +375,13 @@ impl Payee {
         Ok(())
     }
 
-    fn funded(&mut self, verifier: &Verifier, outpoint: Outpoint, value: Sat, height: Option<BlockHeight>) -> Result<(), PayeeError> {
+    fn funded(
+        &mut self,
+        verifier: &Verifier,
+        outpoint: Outpoint,
+        value: Sat,
+        height: Option<BlockHeight>,
+    ) -> Result<(), PayeeError> {
         if matches!(self.record.state, PayeeState::Over | PayeeState::Spent { .. }) {
             return Ok(());
         }
@@ -379,7 +439,11 @@ impl Payee {
             self.seen = false;
             self.act(PayeeAction::Persist);
         }
-        if let PayeeState::Spent { txid, height: Some(at) } = self.record.state {
+        if let PayeeState::Spent {
+            txid,
+            height: Some(at),
+        } = self.record.state
+        {
             if at > last {
                 self.record.state = PayeeState::Spent { txid, height: None };
                 self.act(PayeeAction::Persist);
@@ -404,7 +468,9 @@ impl Payee {
                 }
                 Ok(())
             }
-            PayeeState::Spent { height: Some(at), .. } if self.height >= at.plus(deep(self.record.terms.capacity) - 1) => {
+            PayeeState::Spent { height: Some(at), .. }
+                if self.height >= at.plus(deep(self.record.terms.capacity) - 1) =>
+            {
                 self.over();
                 Ok(())
             }
@@ -412,7 +478,14 @@ impl Payee {
         }
     }
 
-    fn payment(&mut self, policy: &PayeePolicy, verifier: &Verifier, total: Msat, signature: Signature, room: Msat) -> Result<(), PayeeError> {
+    fn payment(
+        &mut self,
+        policy: &PayeePolicy,
+        verifier: &Verifier,
+        total: Msat,
+        signature: Signature,
+        room: Msat,
+    ) -> Result<(), PayeeError> {
         let digest = self.digest.as_ref().ok_or(REFUSE(ErrorCode::UnknownChannel))?;
         if total == self.record.total {
             // A retry of the newest payment, or a replay: credited once already, said again.
@@ -445,14 +518,26 @@ impl Payee {
         Ok(())
     }
 
-    fn resume(&mut self, policy: &PayeePolicy, verifier: &Verifier, total: Msat, signature: Signature, room: Msat) -> Result<(), PayeeError> {
+    fn resume(
+        &mut self,
+        policy: &PayeePolicy,
+        verifier: &Verifier,
+        total: Msat,
+        signature: Signature,
+        room: Msat,
+    ) -> Result<(), PayeeError> {
         match self.record.state {
-            PayeeState::Open if total > self.record.total => self.payment(policy, verifier, total, signature, room),
+            PayeeState::Open if total > self.record.total => {
+                self.payment(policy, verifier, total, signature, room)
+            }
             PayeeState::Open => Ok(()),
             PayeeState::Restored => {
                 if total > self.record.total {
                     let digest = self.digest.as_ref().ok_or(REFUSE(ErrorCode::UnknownChannel))?;
-                    if digest.verify_payment(verifier.context(), total.to_sat_ceil(), &signature.0).is_err() {
+                    if digest
+                        .verify_payment(verifier.context(), total.to_sat_ceil(), &signature.0)
+                        .is_err()
+                    {
                         return Err(REFUSE(ErrorCode::BadSignature));
                     }
                     self.record.total = total;

@@ -194,7 +194,15 @@ pub struct Payer {
 
 impl Payer {
     /// A new simplex on terms that the payee has signed; the caller has verified that signature.
-    pub fn fund(slot: Slot, peer: NodeId, accepted: Acceptance, acceptance: Signature, key_index: u32, now: BlockHeight, verifier: &Verifier) -> Result<Payer, TermsError> {
+    pub fn fund(
+        slot: Slot,
+        peer: NodeId,
+        accepted: Acceptance,
+        acceptance: Signature,
+        key_index: u32,
+        now: BlockHeight,
+        verifier: &Verifier,
+    ) -> Result<Payer, TermsError> {
         accepted.terms.check()?;
         let record = PayerRecord {
             peer,
@@ -220,9 +228,19 @@ impl Payer {
 
     /// The simplex as it was persisted. The chain reports its sightings again.
     pub fn load(slot: Slot, record: PayerRecord, verifier: &Verifier) -> Result<Payer, TermsError> {
-        let digest = record.outpoint.map(|o| PaymentDigest::new(verifier.context(), &record.terms, o)).transpose()?;
+        let digest = record
+            .outpoint
+            .map(|o| PaymentDigest::new(verifier.context(), &record.terms, o))
+            .transpose()?;
         let remainder = RemainderScript::new(verifier.context(), &record.terms.payer_key)?;
-        Ok(Payer { slot, record, digest, remainder, height: BlockHeight::ZERO, actions: Deque::new() })
+        Ok(Payer {
+            slot,
+            record,
+            digest,
+            remainder,
+            height: BlockHeight::ZERO,
+            actions: Deque::new(),
+        })
     }
 
     /// Its row.
@@ -252,12 +270,19 @@ impl Payer {
 
     /// Confirmations of the funding, 0 while unconfirmed.
     pub fn confirmations(&self) -> u32 {
-        self.record.funded_at.map_or(0, |at| (self.height.value() + 1).saturating_sub(at.value()))
+        self.record
+            .funded_at
+            .map_or(0, |at| (self.height.value() + 1).saturating_sub(at.value()))
     }
 
     /// What the capacity still holds.
     pub fn left(&self) -> Msat {
-        self.record.terms.capacity.to_msat().unwrap_or(Msat::ZERO).saturating_sub(self.record.total)
+        self.record
+            .terms
+            .capacity
+            .to_msat()
+            .unwrap_or(Msat::ZERO)
+            .saturating_sub(self.record.total)
     }
 
     /// The most that publishing any state we ever signed could give us beyond what is ours now, MONEY.md rule 9:
@@ -306,15 +331,28 @@ impl Payer {
         self.actions.pop_front()
     }
 
-    fn built(&mut self, verifier: &Verifier, outpoint: Outpoint, fee: Sat, tx: &[u8]) -> Result<(), PayerError> {
+    fn built(
+        &mut self,
+        verifier: &Verifier,
+        outpoint: Outpoint,
+        fee: Sat,
+        tx: &[u8],
+    ) -> Result<(), PayerError> {
         if self.record.state != PayerState::Accepted {
             return Err(PayerError::NotOpen);
         }
-        let funding = self.record.terms.funding_output(verifier.context()).map_err(|_| PayerError::WrongFunding)?;
+        let funding = self
+            .record
+            .terms
+            .funding_output(verifier.context())
+            .map_err(|_| PayerError::WrongFunding)?;
         let parsed: bitcoin::Transaction = deserialize(tx).map_err(|_| PayerError::WrongFunding)?;
-        let output = usize::try_from(outpoint.vout).ok().and_then(|i| parsed.output.get(i));
+        let output = usize::try_from(outpoint.vout)
+            .ok()
+            .and_then(|i| parsed.output.get(i));
         let pays = output.is_some_and(|o| {
-            o.value.to_sat() == self.record.terms.capacity.value() && o.script_pubkey == funding.to_script_buf()
+            o.value.to_sat() == self.record.terms.capacity.value()
+                && o.script_pubkey == funding.to_script_buf()
         });
         if !pays || super::tx::txid(&parsed) != outpoint.txid {
             return Err(PayerError::WrongFunding);
@@ -352,7 +390,9 @@ impl Payer {
         let state = PayerState::Spent { txid, height };
         // A settlement in the mempool can still be replaced by its payee; only a block decides. But it ends payments.
         if self.record.state != state {
-            let found = deserialize::<bitcoin::Transaction>(tx).ok().and_then(|t| self.remainder.find(&t));
+            let found = deserialize::<bitcoin::Transaction>(tx)
+                .ok()
+                .and_then(|t| self.remainder.find(&t));
             self.record.remainder = found.map(|(outpoint, value)| (outpoint.vout, value));
             self.record.state = state;
             self.act(PayerAction::Persist);
@@ -369,7 +409,11 @@ impl Payer {
             self.act(PayerAction::Persist);
             self.act(PayerAction::Broadcast);
         }
-        if let PayerState::Spent { txid, height: Some(at) } = self.record.state {
+        if let PayerState::Spent {
+            txid,
+            height: Some(at),
+        } = self.record.state
+        {
             if at > last {
                 self.record.state = PayerState::Spent { txid, height: None };
                 self.act(PayerAction::Persist);
@@ -411,7 +455,11 @@ impl Payer {
         if step > left {
             return Err(PayerError::Capacity { left });
         }
-        let total = self.record.total.checked_add(step).ok_or(PayerError::Capacity { left })?;
+        let total = self
+            .record
+            .total
+            .checked_add(step)
+            .ok_or(PayerError::Capacity { left })?;
         if total > ceiling {
             return Err(PayerError::Ceiling { ceiling });
         }
@@ -474,6 +522,7 @@ impl Payer {
 
     /// Whether opening is worth it: funding and refund together must stay under a fifth of the capacity.
     pub fn worth_opening(capacity: Sat, fund_vbytes: u64, refund_vbytes: u64, rate: FeeRate) -> bool {
-        rate.fee(fund_vbytes + refund_vbytes).is_some_and(|fee| fee.value().saturating_mul(5) <= capacity.value())
+        rate.fee(fund_vbytes + refund_vbytes)
+            .is_some_and(|fee| fee.value().saturating_mul(5) <= capacity.value())
     }
 }

@@ -11,7 +11,11 @@ use thiserror::Error;
 
 /// Confirmations after which a funding of this capacity counts as deep.
 pub const fn deep(capacity: Sat) -> u32 {
-    if capacity.value() < DEEP_CAPACITY_SAT { DEEP } else { MARGIN }
+    if capacity.value() < DEEP_CAPACITY_SAT {
+        DEEP
+    } else {
+        MARGIN
+    }
 }
 
 /// What a payee takes.
@@ -59,7 +63,9 @@ impl Default for PayeePolicy {
 #[non_exhaustive]
 pub enum PolicyError {
     /// Capacity bounds.
-    #[error("channel capacity must lie between {MIN_CAPACITY_SAT} and {MAX_CAPACITY_SAT} sat, smallest first")]
+    #[error(
+        "channel capacity must lie between {MIN_CAPACITY_SAT} and {MAX_CAPACITY_SAT} sat, smallest first"
+    )]
     Capacity,
     /// Lifetime bounds.
     #[error("channel lifetime must lie between {MIN_LIFETIME} and {MAX_LIFETIME} blocks, shortest first")]
@@ -97,7 +103,13 @@ impl PayeePolicy {
 
     /// Whether a channel on these terms is worth having, asked for at height `now`. Gives the last height at which
     /// its funding may confirm: early enough to be deep before expiry − 4 margins (MONEY.md rule 1).
-    pub fn accept(&self, terms: &Terms, now: BlockHeight, settle_vbytes: u64, rate: FeeRate) -> Result<BlockHeight, ErrorCode> {
+    pub fn accept(
+        &self,
+        terms: &Terms,
+        now: BlockHeight,
+        settle_vbytes: u64,
+        rate: FeeRate,
+    ) -> Result<BlockHeight, ErrorCode> {
         if terms.capacity < self.capacity_min || terms.capacity > self.capacity_max {
             return Err(ErrorCode::Capacity);
         }
@@ -119,25 +131,68 @@ mod tests {
     use super::*;
 
     fn terms(capacity: u64, expiry: u32) -> Terms {
-        Terms { payer_key: [1; 32], payee_key: [2; 32], capacity: Sat::new(capacity), expiry: BlockHeight::new(expiry) }
+        Terms {
+            payer_key: [1; 32],
+            payee_key: [2; 32],
+            capacity: Sat::new(capacity),
+            expiry: BlockHeight::new(expiry),
+        }
     }
 
     #[test]
     fn the_default_policy_is_within_the_bounds_and_each_bound_is_checked() {
         let good = PayeePolicy::default();
         assert_eq!(good.check(), Ok(()));
-        assert_eq!(PayeePolicy { capacity_min: Sat::new(1), ..good }.check(), Err(PolicyError::Capacity));
-        assert_eq!(PayeePolicy { capacity_min: Sat::new(20_000), capacity_max: Sat::new(10_000), ..good }.check(), Err(PolicyError::Capacity));
-        assert_eq!(PayeePolicy { lifetime_min: 10, ..good }.check(), Err(PolicyError::Lifetime));
-        assert_eq!(PayeePolicy { payment_min: Msat::ZERO, ..good }.check(), Err(PolicyError::Payment));
-        assert_eq!(PayeePolicy { unconfirmed_total: Msat::ZERO, ..good }.check(), Err(PolicyError::Exposure));
+        assert_eq!(
+            PayeePolicy {
+                capacity_min: Sat::new(1),
+                ..good
+            }
+            .check(),
+            Err(PolicyError::Capacity)
+        );
+        assert_eq!(
+            PayeePolicy {
+                capacity_min: Sat::new(20_000),
+                capacity_max: Sat::new(10_000),
+                ..good
+            }
+            .check(),
+            Err(PolicyError::Capacity)
+        );
+        assert_eq!(
+            PayeePolicy {
+                lifetime_min: 10,
+                ..good
+            }
+            .check(),
+            Err(PolicyError::Lifetime)
+        );
+        assert_eq!(
+            PayeePolicy {
+                payment_min: Msat::ZERO,
+                ..good
+            }
+            .check(),
+            Err(PolicyError::Payment)
+        );
+        assert_eq!(
+            PayeePolicy {
+                unconfirmed_total: Msat::ZERO,
+                ..good
+            }
+            .check(),
+            Err(PolicyError::Exposure)
+        );
     }
 
     #[test]
     fn a_channel_that_fees_would_eat_is_refused() {
         let now = BlockHeight::new(1_000);
         let policy = PayeePolicy::default();
-        let ask = |capacity, life, rate| policy.accept(&terms(capacity, 1_000 + life), now, 205, FeeRate::new(rate));
+        let ask = |capacity, life, rate| {
+            policy.accept(&terms(capacity, 1_000 + life), now, 205, FeeRate::new(rate))
+        };
         assert_eq!(ask(10_000, 1_008, 100_000), Err(ErrorCode::FeesTooHigh));
         assert_eq!(ask(10_000, 1_008, u64::MAX), Err(ErrorCode::FeesTooHigh));
         assert_eq!(ask(10_000, 1_008, 5_000), Ok(BlockHeight::new(1_144)));

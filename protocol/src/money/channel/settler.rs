@@ -89,7 +89,12 @@ pub struct Settler {
 impl Settler {
     /// Settles to this script of the payee's own wallet.
     pub fn new(payout: ScriptBuf) -> Settler {
-        Settler { payout, waiting: Vec::new(), batches: Vec::new(), actions: VecDeque::new() }
+        Settler {
+            payout,
+            waiting: Vec::new(),
+            batches: Vec::new(),
+            actions: VecDeque::new(),
+        }
     }
 
     /// Settlements that wait for a block.
@@ -104,7 +109,14 @@ impl Settler {
 
     /// Settles these together, at most [`MAX_BATCH`] in one transaction. One that is in a batch already has that
     /// batch broadcast again.
-    pub fn settle(&mut self, keys: &Keys, verifier: &Verifier, candidates: &[Candidate], rate: FeeRate, now: BlockHeight) -> Result<(), SettleError> {
+    pub fn settle(
+        &mut self,
+        keys: &Keys,
+        verifier: &Verifier,
+        candidates: &[Candidate],
+        rate: FeeRate,
+        now: BlockHeight,
+    ) -> Result<(), SettleError> {
         for candidate in candidates {
             if self.batches.iter().any(|b| b.holds(candidate.slot)) {
                 self.rebroadcast(candidate.slot);
@@ -117,14 +129,23 @@ impl Settler {
 
     /// A block came: raises fees that lag behind, from E − 2 margins on at every block, sends everything again, and
     /// tries what was left out.
-    pub fn height(&mut self, keys: &Keys, verifier: &Verifier, rate: FeeRate, now: BlockHeight) -> Result<(), SettleError> {
+    pub fn height(
+        &mut self,
+        keys: &Keys,
+        verifier: &Verifier,
+        rate: FeeRate,
+        now: BlockHeight,
+    ) -> Result<(), SettleError> {
         for at in 0..self.batches.len() {
-            let Some(batch) = self.batches.get_mut(at) else { break };
+            let Some(batch) = self.batches.get_mut(at) else {
+                break;
+            };
             let pressing = now >= batch.expiry.minus(2 * MARGIN);
             // A quarter more at each block doubles the rate every three blocks: 2 margins outbid any fee market.
             let risen = FeeRate::new(batch.rate.value().saturating_add(batch.rate.value() / 4 + 1));
             let wanted = if pressing { rate.max(risen) } else { rate };
-            if wanted.value() > batch.rate.value().saturating_mul(5) / 4 || (pressing && wanted > batch.rate) {
+            if wanted.value() > batch.rate.value().saturating_mul(5) / 4 || (pressing && wanted > batch.rate)
+            {
                 batch.raise(keys, wanted)?;
             }
             self.actions.push_back(batch.broadcast());
@@ -134,7 +155,9 @@ impl Settler {
 
     /// Raises the fee of the batch that holds `slot` to at least `rate`, by the owner's wish.
     pub fn raise(&mut self, keys: &Keys, slot: Slot, rate: FeeRate) -> Result<bool, SettleError> {
-        let Some(batch) = self.batches.iter_mut().find(|b| b.holds(slot)) else { return Ok(false) };
+        let Some(batch) = self.batches.iter_mut().find(|b| b.holds(slot)) else {
+            return Ok(false);
+        };
         let raised = batch.raise(keys, rate)?;
         let action = batch.broadcast();
         self.actions.push_back(action);
@@ -144,7 +167,10 @@ impl Settler {
     /// The chain shows `slot` spent by `txid`; `confirmed` if in a block. Gives whether the spend is a settlement
     /// of ours. Once confirmed, the others of a batch that lost this one to another transaction are settled anew.
     pub fn spent(&mut self, slot: Slot, txid: Txid, confirmed: bool) -> bool {
-        let ours = self.batches.iter().any(|b| b.holds(slot) && b.history.contains(&txid));
+        let ours = self
+            .batches
+            .iter()
+            .any(|b| b.holds(slot) && b.history.contains(&txid));
         if confirmed {
             self.waiting.retain(|w| w.slot != slot);
             for batch in self.batches.iter_mut().filter(|b| b.holds(slot)) {
@@ -172,7 +198,13 @@ impl Settler {
         }
     }
 
-    fn build(&mut self, keys: &Keys, verifier: &Verifier, rate: FeeRate, now: BlockHeight) -> Result<(), SettleError> {
+    fn build(
+        &mut self,
+        keys: &Keys,
+        verifier: &Verifier,
+        rate: FeeRate,
+        now: BlockHeight,
+    ) -> Result<(), SettleError> {
         let mut rest = core::mem::take(&mut self.waiting);
         // The most urgent first, so that a full batch never leaves one behind that expires earlier.
         rest.sort_by_key(|c| c.claim.terms.expiry);
@@ -185,7 +217,9 @@ impl Settler {
                     self.batches.push(batch);
                     left_out.extend(out);
                 }
-                Err(SettleError::Build(SettlementError::Nothing | SettlementError::Dust { .. })) => left_out.extend(chunk),
+                Err(SettleError::Build(SettlementError::Nothing | SettlementError::Dust { .. })) => {
+                    left_out.extend(chunk)
+                }
                 Err(error) => {
                     failed = Some(error);
                     left_out.extend(chunk);
@@ -205,16 +239,30 @@ impl Settler {
 }
 
 impl Batch {
-    fn build(keys: &Keys, verifier: &Verifier, candidates: &[Candidate], payout: ScriptBuf, rate: FeeRate) -> Result<(Batch, Vec<Candidate>), SettleError> {
+    fn build(
+        keys: &Keys,
+        verifier: &Verifier,
+        candidates: &[Candidate],
+        payout: ScriptBuf,
+        rate: FeeRate,
+    ) -> Result<(Batch, Vec<Candidate>), SettleError> {
         let claims: Vec<Claim> = candidates.iter().map(|c| c.claim).collect();
         let settlement = Settlement::new(verifier.context(), &claims, Vec::new(), payout, rate)?;
         let (mut kept, mut out) = (Vec::new(), Vec::new());
         for (index, candidate) in candidates.iter().enumerate() {
             let is_out = settlement.left_out().iter().any(|l| l.index == index);
-            if is_out { out.push(*candidate) } else { kept.push(*candidate) }
+            if is_out {
+                out.push(*candidate)
+            } else {
+                kept.push(*candidate)
+            }
         }
         let mut batch = Batch {
-            expiry: kept.iter().map(|c| c.claim.terms.expiry).min().unwrap_or(BlockHeight::MAX),
+            expiry: kept
+                .iter()
+                .map(|c| c.claim.terms.expiry)
+                .min()
+                .unwrap_or(BlockHeight::MAX),
             candidates: kept,
             key_indexes: candidates.iter().map(|c| c.key_index).collect(),
             settlement,
@@ -235,7 +283,9 @@ impl Batch {
             Ok(raised) => raised,
             // All that this batch can pay: the most that leaves the payee an output, if that still replaces.
             Err(SettlementError::Dust { largest, .. }) if largest > self.settlement.fee() => {
-                let least = FeeRate::MIN_RELAY.fee(self.settlement.vbytes()).and_then(|own| own.checked_add(self.settlement.fee()));
+                let least = FeeRate::MIN_RELAY
+                    .fee(self.settlement.vbytes())
+                    .and_then(|own| own.checked_add(self.settlement.fee()));
                 if least.is_none_or(|least| largest < least) {
                     return Ok(false);
                 }
@@ -253,10 +303,16 @@ impl Batch {
     fn sign(&mut self, keys: &Keys) -> Result<(), SettleError> {
         let mut pairs = Vec::with_capacity(self.key_indexes.len());
         for index in &self.key_indexes {
-            pairs.push(keys.channel(Role::Payee, *index).map_err(|_| SettleError::Key)?.funding);
+            pairs.push(
+                keys.channel(Role::Payee, *index)
+                    .map_err(|_| SettleError::Key)?
+                    .funding,
+            );
         }
         let first = pairs.first().copied().ok_or(SettleError::Key)?;
-        let tx = self.settlement.sign(keys.signer().context(), |i| pairs.get(i).copied().unwrap_or(first))?;
+        let tx = self.settlement.sign(keys.signer().context(), |i| {
+            pairs.get(i).copied().unwrap_or(first)
+        })?;
         self.history.push(super::tx::txid(&tx));
         self.tx = serialize(&tx);
         Ok(())

@@ -56,3 +56,8 @@ impl From<bitcoin::OutPoint> for Outpoint {
         }
     }
 }
+
+/// A transaction's id in our own type.
+pub fn txid(transaction: &bitcoin::Transaction) -> Txid {
+    Txid::from_bytes(transaction.compute_txid().to_byte_array())
+}

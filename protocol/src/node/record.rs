@@ -1,0 +1,198 @@
+//! What a node keeps on disk: rows of a few tables, and a journal of payments.
+//!
+//! Every value starts with a format byte, then canonical postcard. A payment is appended to the journal and is in
+//! force from then on; folding writes the rows anew and empties the journal in one transaction.
+
+use crate::base::{Msat, NodeId, Slot};
+use crate::market::AccountRecord;
+use crate::wire::{self, Receipt, Signature};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+/// The format that this build writes, and the newest that it reads.
+pub const FORMAT: u8 = 1;
+
+/// A table of the store. Numbers are frozen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Table {
+    /// One row: [`Meta`].
+    Meta,
+    /// [`crate::money::channel::PayeeRecord`] by slot.
+    Payee,
+    /// [`crate::money::channel::PayerRecord`] by slot.
+    Payer,
+    /// [`ClientRecord`] by client key.
+    Client,
+    /// [`PeerRecord`] by key.
+    Peer,
+    /// [`ReceiptRecord`] by relay key, client key and sequence.
+    Receipt,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Table; 6] =
+        [Table::Meta, Table::Payee, Table::Payer, Table::Client, Table::Peer, Table::Receipt];
+
+    /// The frozen number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Table::Meta => 1,
+            Table::Payee => 2,
+            Table::Payer => 3,
+            Table::Client => 4,
+            Table::Peer => 5,
+            Table::Receipt => 6,
+        }
+    }
+}
+
+/// Counters that never go back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Meta {
+    /// How often this store was opened.
+    pub generation: u64,
+    /// The next free row number.
+    pub next_slot: u32,
+    /// The next unused key index as payer.
+    pub next_payer_key: u32,
+    /// The next unused key index as payee.
+    pub next_payee_key: u32,
+    /// Version of the newest price sheet signed.
+    pub sheet_version: u32,
+}
+
+/// What a relay knows of one client key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClientRecord {
+    /// Paid on channels whose rows are gone.
+    pub paid_before: Msat,
+    /// Use and cost.
+    pub account: AccountRecord,
+    /// The owner does not serve this key.
+    pub blocked: bool,
+}
+
+/// What a node knows of a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// Highest store generation that it showed.
+    pub generation: u64,
+    /// Highest version of its price sheets that we saw.
+    pub sheet_version: u32,
+}
+
+/// A receipt that is kept, by relay and client alike.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReceiptRecord {
+    /// The receipt as signed.
+    pub receipt: Vec<u8>,
+    /// The relay's signature.
+    pub relay: Signature,
+    /// The client's, if it agreed.
+    pub client: Option<Signature>,
+}
+
+/// One line of the journal: a payment that was applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// The payee's row.
+    pub slot: Slot,
+    /// Cumulative total.
+    pub total: Msat,
+    /// The payer's signature.
+    pub signature: Signature,
+}
+
+/// One write; the shell commits a run of them as one transaction before it does anything that follows them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// Puts a row.
+    Put {
+        /// Where.
+        table: Table,
+        /// Its key.
+        key: Vec<u8>,
+        /// Format byte and postcard.
+        value: Vec<u8>,
+    },
+    /// Removes a row.
+    Delete {
+        /// Where.
+        table: Table,
+        /// Its key.
+        key: Vec<u8>,
+    },
+    /// Appends to the journal.
+    Journal {
+        /// Postcard of a [`JournalEntry`].
+        entry: Vec<u8>,
+    },
+}
+
+/// Why a store cannot be used. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// Written by a newer build.
+    #[error("the store was written in format {0}, this build reads up to {FORMAT}: update the firmware")]
+    Newer(u8),
+    /// A row does not decode.
+    #[error("a row of table {table} of the store cannot be read: restore the store from a backup")]
+    Corrupt {
+        /// The table's number; 0 for the journal.
+        table: u8,
+    },
+    /// A channel's terms are impossible.
+    #[error("channel {slot} in the store has impossible terms: restore the store from a backup")]
+    Terms {
+        /// The channel's row.
+        slot: u32,
+    },
+}
+
+/// A row ready to be written.
+pub fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Write {
+    let mut bytes = alloc::vec![FORMAT];
+    wire::encode_into(value, &mut bytes);
+    Write::Put { table, key: key.to_vec(), value: bytes }
+}
+
+/// A journal line ready to be appended.
+pub fn journal(entry: &JournalEntry) -> Write {
+    Write::Journal { entry: wire::encode(entry) }
+}
+
+/// Reads a row's value.
+pub fn read<T: Serialize + DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, LoadError> {
+    let corrupt = LoadError::Corrupt { table: table.number() };
+    match value.split_first() {
+        Some((&FORMAT, body)) => wire::decode(body).map_err(|_| corrupt),
+        Some((format, _)) if *format > FORMAT => Err(LoadError::Newer(*format)),
+        _ => Err(corrupt),
+    }
+}
+
+/// Key of a channel row: its slot, big-endian, so that rows sort by age.
+pub fn slot_key(slot: Slot) -> [u8; 4] {
+    slot.0.to_be_bytes()
+}
+
+/// Slot of a channel row's key.
+pub fn key_slot(key: &[u8]) -> Option<Slot> {
+    key.try_into().ok().map(|k| Slot(u32::from_be_bytes(k)))
+}
+
+/// Key of a receipt row.
+pub fn receipt_key(receipt: &Receipt) -> Vec<u8> {
+    let mut key = receipt.relay.as_bytes().to_vec();
+    key.extend_from_slice(receipt.client.as_bytes());
+    key.extend_from_slice(&receipt.sequence.to_be_bytes());
+    key
+}
+
+/// Key of a row by node.
+pub fn node_key(node: &[u8]) -> Option<NodeId> {
+    node.try_into().ok().map(NodeId::from_bytes)
+}
