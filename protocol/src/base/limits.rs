@@ -1,6 +1,8 @@
 //! Every capacity and every money bound, in one place, each with its reason.
 //! "Full" is an ordinary error of the operation that met it.
 
+use super::Duration;
+
 /// Heights from here on would be read as seconds by nLockTime and CLTV (BIP65).
 pub const MAX_HEIGHT: u32 = 499_999_999;
 
@@ -53,6 +55,17 @@ pub const MAX_CHANNELS: usize = 4_096;
 pub const MAX_CHANNELS_PER_PEER: usize = 2;
 /// Connections that a node serves at once.
 pub const MAX_CONNECTIONS: usize = 1_024;
+/// How long a handshake may take: a few round trips over the slowest mesh path, retries included. What is half
+/// open after that is closed, so that strangers cannot hold connections for nothing.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// First pause before a handshake datagram is sent again; each further pause is twice as long.
+pub const HANDSHAKE_RETRY: Duration = Duration::from_millis(500);
+/// Counters behind the newest that a datagram session still accepts, once each: as WireGuard has it, enough for the
+/// reordering of several queues at full rate.
+pub const REPLAY_WINDOW: u64 = 1_984;
+/// Epochs of 2^16 datagrams that a session follows the peer ahead at once: an outage during which more were lost
+/// ends it. Bounds what a forged counter costs.
+pub const MAX_EPOCH_JUMP: u64 = 4;
 /// Service accounts of one session.
 pub const MAX_ACCOUNTS_PER_SESSION: usize = 4;
 

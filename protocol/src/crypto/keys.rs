@@ -201,7 +201,7 @@ impl Drop for Keys {
 
 impl SessionStatic {
     /// The secret scalar, for the Noise handshake.
-    pub fn secret(&self) -> &[u8; 32] {
+    pub(crate) fn secret(&self) -> &[u8; 32] {
         &self.0
     }
 }
