@@ -14,7 +14,8 @@ pub trait Backend: Send + Sync {
     fn tip(&self) -> impl Future<Output = Result<Tip, BackendError>> + Send;
 
     /// Hash of the best chain's block at `height`; `None` above the tip.
-    fn block_hash(&self, height: u32) -> impl Future<Output = Result<Option<BlockHash>, BackendError>> + Send;
+    fn block_hash(&self, height: u32)
+    -> impl Future<Output = Result<Option<BlockHash>, BackendError>> + Send;
 
     /// A whole block. Also one that left the best chain, while the back end still has it.
     fn block(&self, hash: BlockHash) -> impl Future<Output = Result<Block, BackendError>> + Send;
@@ -42,7 +43,10 @@ pub trait Backend: Send + Sync {
     fn fee(&self, blocks: u16) -> impl Future<Output = Result<FeeEstimate, BackendError>> + Send;
 
     /// An unspent output, confirmed or not; `None` if it never was or is spent (also in the mempool).
-    fn output(&self, output: OutPoint) -> impl Future<Output = Result<Option<UnspentOutput>, BackendError>> + Send;
+    fn output(
+        &self,
+        output: OutPoint,
+    ) -> impl Future<Output = Result<Option<UnspentOutput>, BackendError>> + Send;
 }
 
 /// Most ids or outputs in one question, so that 1 MB of answer is typical and no answer outgrows its limit.
@@ -112,7 +116,9 @@ pub enum Fault {
     #[error("not a usable address ({0}); write http://HOST:PORT, TLS is not spoken: use a tunnel")]
     Address(&'static str),
     /// The cookie file cannot be read.
-    #[error("cannot read the cookie file {path}: {why}; is bitcoind running, and may this user read its files?")]
+    #[error(
+        "cannot read the cookie file {path}: {why}; is bitcoind running, and may this user read its files?"
+    )]
     Cookie {
         /// The configured file.
         path: PathBuf,
@@ -123,7 +129,9 @@ pub enum Fault {
     #[error("cannot be reached: {0}; is bitcoind running there with -server=1?")]
     Unreachable(std::io::Error),
     /// No answer in time.
-    #[error("no answer within {0:?}; the node may be busy verifying blocks, the question is asked again later")]
+    #[error(
+        "no answer within {0:?}; the node may be busy verifying blocks, the question is asked again later"
+    )]
     Slow(Duration),
     /// User and password were refused, also after reading the cookie again.
     #[error("refused user and password; check the cookie file or rpcuser and rpcpassword")]
@@ -140,6 +148,16 @@ pub enum Fault {
     /// A pruned node threw away a block that is needed.
     #[error("the block was pruned: {0}; use a node without -prune, or with a larger one")]
     Pruned(String),
+    /// It follows another chain.
+    #[error(
+        "wrong chain: its first block is {found:?}, ours {expected}; check the network in both configurations"
+    )]
+    WrongChain {
+        /// First block of the configured chain.
+        expected: BlockHash,
+        /// First block of the back end's.
+        found: Option<BlockHash>,
+    },
     /// The node refused the question.
     #[error("error {code}: {message}")]
     Refused {
@@ -153,6 +171,9 @@ pub enum Fault {
 impl BackendError {
     /// Whether asking again later can help without anybody changing the configuration.
     pub fn passes(&self) -> bool {
-        matches!(self.fault, Fault::Unreachable(_) | Fault::Slow(_) | Fault::NotReady(_) | Fault::Cookie { .. })
+        matches!(
+            self.fault,
+            Fault::Unreachable(_) | Fault::Slow(_) | Fault::NotReady(_) | Fault::Cookie { .. }
+        )
     }
 }

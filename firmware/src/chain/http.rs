@@ -28,7 +28,9 @@ pub(super) struct Answer {
 impl Endpoint {
     /// Reads `http://host:port/path`; the path may be missing. IPv6 addresses stand in brackets.
     pub(super) fn parse(url: &str) -> Result<Self, Fault> {
-        let rest = url.strip_prefix("http://").ok_or(Fault::Address("it does not start with http://"))?;
+        let rest = url
+            .strip_prefix("http://")
+            .ok_or(Fault::Address("it does not start with http://"))?;
         let (authority, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
             None => (rest, "/"),
@@ -39,13 +41,25 @@ impl Endpoint {
         if !path.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Fault::Address("its path has spaces or control characters"));
         }
-        let (host, port) = authority.rsplit_once(':').ok_or(Fault::Address("it has no port"))?;
-        let port = port.parse().map_err(|_| Fault::Address("its port is not a number up to 65535"))?;
+        let (host, port) = authority
+            .rsplit_once(':')
+            .ok_or(Fault::Address("it has no port"))?;
+        let port = port
+            .parse()
+            .map_err(|_| Fault::Address("its port is not a number up to 65535"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:_".contains(&b)) {
+        if host.is_empty()
+            || !host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-:_".contains(&b))
+        {
             return Err(Fault::Address("its host is not a name or an address"));
         }
-        Ok(Endpoint { host: host.to_owned(), port, path: path.to_owned() })
+        Ok(Endpoint {
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+        })
     }
 
     /// Sends `body` and waits for the whole answer, `patience` at most, `limit` bytes at most.
@@ -57,7 +71,9 @@ impl Endpoint {
         patience: Duration,
     ) -> Result<Answer, Fault> {
         let exchange = async {
-            let mut stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(Fault::Unreachable)?;
+            let mut stream = TcpStream::connect((self.host.as_str(), self.port))
+                .await
+                .map_err(Fault::Unreachable)?;
             let head = format!(
                 "POST {} HTTP/1.1\r\nHost: {}:{}\r\nAuthorization: Basic {authorization}\r\nConnection: close\r\n\
                  Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -71,7 +87,9 @@ impl Endpoint {
             stream.write_all(&request).await.map_err(Fault::Unreachable)?;
             read_answer(&mut stream, limit).await
         };
-        timeout(patience, exchange).await.map_err(|_| Fault::Slow(patience))?
+        timeout(patience, exchange)
+            .await
+            .map_err(|_| Fault::Slow(patience))?
     }
 }
 
@@ -109,7 +127,10 @@ async fn read_answer(stream: &mut TcpStream, limit: usize) -> Result<Answer, Fau
             }
         }
     }
-    Ok(Answer { status: head.status, body })
+    Ok(Answer {
+        status: head.status,
+        body,
+    })
 }
 
 struct Head {
@@ -122,12 +143,20 @@ fn parse_head(bytes: &[u8]) -> Result<Head, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|_| garbled("the answer's head is not text"))?;
     let mut lines = text.split("\r\n");
     let status = lines.next().unwrap_or_default();
-    let status = status.strip_prefix("HTTP/1.").and_then(|s| s.get(2..5)).and_then(|s| s.parse().ok());
+    let status = status
+        .strip_prefix("HTTP/1.")
+        .and_then(|s| s.get(2..5))
+        .and_then(|s| s.parse().ok());
     let status = status.ok_or_else(|| garbled("no HTTP/1.1 status line"))?;
     let mut length = None;
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         if name.eq_ignore_ascii_case("content-length") {
-            length = Some(value.trim().parse().map_err(|_| garbled("its Content-Length is not a number"))?);
+            length = Some(
+                value
+                    .trim()
+                    .parse()
+                    .map_err(|_| garbled("its Content-Length is not a number"))?,
+            );
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(garbled("it uses a Transfer-Encoding, as a proxy would"));
         }
@@ -147,11 +176,21 @@ mod tests {
     #[test]
     fn addresses_are_read_and_bad_ones_say_why() {
         let ok = Endpoint::parse("http://127.0.0.1:8332/wallet/a").unwrap();
-        assert_eq!((ok.host.as_str(), ok.port, ok.path.as_str()), ("127.0.0.1", 8332, "/wallet/a"));
+        assert_eq!(
+            (ok.host.as_str(), ok.port, ok.path.as_str()),
+            ("127.0.0.1", 8332, "/wallet/a")
+        );
         let v6 = Endpoint::parse("http://[::1]:18443").unwrap();
         assert_eq!((v6.host.as_str(), v6.port, v6.path.as_str()), ("::1", 18443, "/"));
-        for bad in ["https://a:1", "http://a", "http://a:99999", "http://u:p@a:1", "http://:1", "http://a b:1/", "http://a:1/\r\nX:"]
-        {
+        for bad in [
+            "https://a:1",
+            "http://a",
+            "http://a:99999",
+            "http://u:p@a:1",
+            "http://:1",
+            "http://a b:1/",
+            "http://a:1/\r\nX:",
+        ] {
             assert!(matches!(Endpoint::parse(bad), Err(Fault::Address(_))), "{bad}");
         }
     }
@@ -177,10 +216,15 @@ mod tests {
 
     #[tokio::test]
     async fn answers_are_bounded_in_length_and_time() {
-        let whole = answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}xx", 10).await.unwrap();
+        let whole = answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}xx", 10)
+            .await
+            .unwrap();
         assert_eq!((whole.status, whole.body.as_slice()), (200, b"{}".as_slice()));
         let to_the_end = answer(b"HTTP/1.0 500 No\r\n\r\nabc", 10).await.unwrap();
-        assert_eq!((to_the_end.status, to_the_end.body.as_slice()), (500, b"abc".as_slice()));
+        assert_eq!(
+            (to_the_end.status, to_the_end.body.as_slice()),
+            (500, b"abc".as_slice())
+        );
 
         let announced = answer(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n", 10).await;
         assert!(matches!(announced, Err(Fault::TooLong(10))), "{announced:?}");

@@ -9,8 +9,16 @@
 //! [`ChainEvent`]: turnpike_protocol::money::chain::ChainEvent
 
 mod backend;
+mod follower;
 mod http;
+mod position;
+mod report;
 mod rpc;
+mod task;
+mod watch;
 
 pub use backend::{Backend, BackendError, Fault, FeeEstimate, MAX_BATCH, Tip, UnspentOutput, Verdict};
+pub use follower::FollowerConfig;
+pub use report::{Report, StateError};
 pub use rpc::{Auth, Bitcoind, DEFAULT_PATIENCE};
+pub use task::{ChainHandle, ChainTask, OrderError};

@@ -69,9 +69,18 @@ impl Bitcoind {
     /// # Errors
     /// [`Fault::Address`] if the address cannot be used.
     pub fn new(url: &str, auth: Auth, patience: Duration) -> Result<Self, BackendError> {
-        let endpoint = Endpoint::parse(url)
-            .map_err(|fault| BackendError { url: url.to_owned(), method: "configuration", fault })?;
-        Ok(Bitcoind { url: url.to_owned(), endpoint, auth, patience, token: Mutex::new(None) })
+        let endpoint = Endpoint::parse(url).map_err(|fault| BackendError {
+            url: url.to_owned(),
+            method: "configuration",
+            fault,
+        })?;
+        Ok(Bitcoind {
+            url: url.to_owned(),
+            endpoint,
+            auth,
+            patience,
+            token: Mutex::new(None),
+        })
     }
 
     /// Asks one question that is not part of [`Backend`], such as the play chain's `faucet`.
@@ -80,7 +89,10 @@ impl Bitcoind {
     /// As all of [`Backend`]'s methods.
     pub async fn call(&self, method: &'static str, params: Value) -> Result<Value, BackendError> {
         let question = json!({"jsonrpc": "1.0", "id": 0, "method": method, "params": params});
-        self.exchange(&question).await.and_then(result_of).map_err(|fault| self.error(method, fault))
+        self.exchange(&question)
+            .await
+            .and_then(result_of)
+            .map_err(|fault| self.error(method, fault))
     }
 
     /// Asks many questions at once; each has its own answer.
@@ -96,7 +108,10 @@ impl Bitcoind {
         if questions.is_empty() {
             return Ok(Vec::new());
         }
-        let answers = self.exchange(&Value::Array(questions.clone())).await.map_err(|f| self.error(method, f))?;
+        let answers = self
+            .exchange(&Value::Array(questions.clone()))
+            .await
+            .map_err(|f| self.error(method, f))?;
         match answers {
             Value::Array(mut answers) if answers.len() == questions.len() => {
                 answers.sort_by_key(|a| a["id"].as_u64());
@@ -105,7 +120,10 @@ impl Bitcoind {
             // A node that is starting answers a batch with one error.
             other => {
                 let fault = result_of(other).err();
-                Err(self.error(method, fault.unwrap_or_else(|| garbled("not one answer for each question"))))
+                Err(self.error(
+                    method,
+                    fault.unwrap_or_else(|| garbled("not one answer for each question")),
+                ))
             }
         }
     }
@@ -123,11 +141,18 @@ impl Bitcoind {
                     self.read_token()?
                 }
             };
-            let answer = self.endpoint.post(&token, body.as_bytes(), MAX_ANSWER, self.patience).await?;
+            let answer = self
+                .endpoint
+                .post(&token, body.as_bytes(), MAX_ANSWER, self.patience)
+                .await?;
             match answer.status {
                 401 | 403 if fresh => return Err(Fault::Unauthorised),
                 401 | 403 => self.forget_token(),
-                503 => return Err(Fault::NotReady("too many questions at once (work queue full)".into())),
+                503 => {
+                    return Err(Fault::NotReady(
+                        "too many questions at once (work queue full)".into(),
+                    ));
+                }
                 status => {
                     return serde_json::from_slice(&answer.body)
                         .map_err(|_| Fault::Garbled(format!("HTTP status {status} and no JSON")));
@@ -140,7 +165,10 @@ impl Bitcoind {
         use base64::Engine;
         let plain = match &self.auth {
             Auth::Cookie(path) => std::fs::read_to_string(path)
-                .map_err(|why| Fault::Cookie { path: path.clone(), why })?
+                .map_err(|why| Fault::Cookie {
+                    path: path.clone(),
+                    why,
+                })?
                 .trim()
                 .to_owned(),
             Auth::Password { user, password } => format!("{user}:{password}"),
@@ -159,7 +187,11 @@ impl Bitcoind {
     }
 
     fn error(&self, method: &'static str, fault: Fault) -> BackendError {
-        BackendError { url: self.url.clone(), method, fault }
+        BackendError {
+            url: self.url.clone(),
+            method,
+            fault,
+        }
     }
 }
 
@@ -179,7 +211,14 @@ impl Backend for Bitcoind {
         const METHOD: &str = "getblockhash";
         match self.call(METHOD, json!([height])).await {
             Ok(hash) => text(&hash).map(Some).map_err(|f| self.error(METHOD, f)),
-            Err(BackendError { fault: Fault::Refused { code: INVALID_PARAMETER, .. }, .. }) => Ok(None),
+            Err(BackendError {
+                fault:
+                    Fault::Refused {
+                        code: INVALID_PARAMETER,
+                        ..
+                    },
+                ..
+            }) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -194,9 +233,10 @@ impl Backend for Bitcoind {
                     false => Err(self.error(METHOD, garbled("a different block than was asked for"))),
                 }
             }
-            Err(BackendError { fault: Fault::Refused { code: MISC, message }, .. }) => {
-                Err(self.error(METHOD, Fault::Pruned(message)))
-            }
+            Err(BackendError {
+                fault: Fault::Refused { code: MISC, message },
+                ..
+            }) => Err(self.error(METHOD, Fault::Pruned(message))),
             Err(e) => Err(e),
         }
     }
@@ -204,15 +244,21 @@ impl Backend for Bitcoind {
     async fn mempool(&self) -> Result<Vec<Txid>, BackendError> {
         const METHOD: &str = "getrawmempool";
         let ids = self.call(METHOD, json!([])).await?;
-        let ids = ids.as_array().ok_or_else(|| self.error(METHOD, garbled("not a list")))?;
-        ids.iter().map(|id| text(id).map_err(|f| self.error(METHOD, f))).collect()
+        let ids = ids
+            .as_array()
+            .ok_or_else(|| self.error(METHOD, garbled("not a list")))?;
+        ids.iter()
+            .map(|id| text(id).map_err(|f| self.error(METHOD, f)))
+            .collect()
     }
 
     async fn mempool_transactions(&self, txids: &[Txid]) -> Result<Vec<Transaction>, BackendError> {
         const METHOD: &str = "getrawtransaction";
         let mut found = Vec::with_capacity(txids.len());
         for chunk in txids.chunks(MAX_BATCH) {
-            let answers = self.batch(METHOD, chunk.iter().map(|id| json!([id.to_string()]))).await?;
+            let answers = self
+                .batch(METHOD, chunk.iter().map(|id| json!([id.to_string()])))
+                .await?;
             for (txid, answer) in chunk.iter().zip(answers) {
                 match answer {
                     Ok(raw) => {
@@ -233,11 +279,14 @@ impl Backend for Bitcoind {
         const METHOD: &str = "gettxspendingprevout";
         let mut spenders = Vec::with_capacity(outputs.len());
         for chunk in outputs.chunks(MAX_BATCH) {
-            let asked: Vec<Value> =
-                chunk.iter().map(|o| json!({"txid": o.txid.to_string(), "vout": o.vout})).collect();
+            let asked: Vec<Value> = chunk
+                .iter()
+                .map(|o| json!({"txid": o.txid.to_string(), "vout": o.vout}))
+                .collect();
             let answers = self.call(METHOD, json!([asked])).await?;
             let answers = answers.as_array().filter(|a| a.len() == chunk.len());
-            let answers = answers.ok_or_else(|| self.error(METHOD, garbled("not one answer for each output")))?;
+            let answers =
+                answers.ok_or_else(|| self.error(METHOD, garbled("not one answer for each output")))?;
             for answer in answers {
                 spenders.push(match &answer["spendingtxid"] {
                     Value::Null => None,
@@ -250,12 +299,21 @@ impl Backend for Bitcoind {
 
     async fn send(&self, tx: &Transaction) -> Result<Verdict, BackendError> {
         // Fee rate limit 0 means none: what a transaction may cost was decided before it was signed.
-        match self.call("sendrawtransaction", json!([serialize_hex(tx), 0])).await {
+        match self
+            .call("sendrawtransaction", json!([serialize_hex(tx), 0]))
+            .await
+        {
             Ok(_) => Ok(Verdict::Accepted),
-            Err(BackendError { fault: Fault::Refused { code, message }, .. }) if TX_REFUSED.contains(&code) => {
-                Ok(Verdict::Refused { reason: message })
-            }
-            Err(BackendError { fault: Fault::Refused { code: TX_CONFIRMED, .. }, .. }) => Ok(Verdict::Confirmed),
+            Err(BackendError {
+                fault: Fault::Refused { code, message },
+                ..
+            }) if TX_REFUSED.contains(&code) => Ok(Verdict::Refused { reason: message }),
+            Err(BackendError {
+                fault: Fault::Refused {
+                    code: TX_CONFIRMED, ..
+                },
+                ..
+            }) => Ok(Verdict::Confirmed),
             Err(e) => Err(e),
         }
     }
@@ -273,16 +331,26 @@ impl Backend for Bitcoind {
 
     async fn output(&self, output: OutPoint) -> Result<Option<UnspentOutput>, BackendError> {
         const METHOD: &str = "gettxout";
-        let found = self.call(METHOD, json!([output.txid.to_string(), output.vout, true])).await?;
+        let found = self
+            .call(METHOD, json!([output.txid.to_string(), output.vout, true]))
+            .await?;
         if found.is_null() {
             return Ok(None);
         }
         let read = || {
             let value = amount(&found["value"])?;
-            let script = found["scriptPubKey"]["hex"].as_str().and_then(|h| ScriptBuf::from_hex(h).ok());
-            let confirmations = found["confirmations"].as_u64().and_then(|c| u32::try_from(c).ok());
+            let script = found["scriptPubKey"]["hex"]
+                .as_str()
+                .and_then(|h| ScriptBuf::from_hex(h).ok());
+            let confirmations = found["confirmations"]
+                .as_u64()
+                .and_then(|c| u32::try_from(c).ok());
             match (script, confirmations) {
-                (Some(script), Some(confirmations)) => Ok(UnspentOutput { value, script, confirmations }),
+                (Some(script), Some(confirmations)) => Ok(UnspentOutput {
+                    value,
+                    script,
+                    confirmations,
+                }),
                 _ => Err(garbled("no script or no confirmations")),
             }
         };
@@ -312,15 +380,21 @@ fn garbled(what: &str) -> Fault {
 }
 
 fn text<T: std::str::FromStr>(value: &Value) -> Result<T, Fault> {
-    value.as_str().and_then(|s| s.parse().ok()).ok_or_else(|| garbled("a hash was expected"))
+    value
+        .as_str()
+        .and_then(|s| s.parse().ok())
+        .ok_or_else(|| garbled("a hash was expected"))
 }
 
 fn hex<T: bitcoin::consensus::Decodable>(value: &Value) -> Result<T, Fault> {
-    value.as_str().and_then(|s| deserialize_hex(s).ok()).ok_or_else(|| garbled("raw bytes in hex were expected"))
+    value
+        .as_str()
+        .and_then(|s| deserialize_hex(s).ok())
+        .ok_or_else(|| garbled("raw bytes in hex were expected"))
 }
 
-/// Amounts come as decimal numbers of bitcoin with up to eight places; the number's own digits are read, so that no
-/// rounding of binary fractions can creep in.
+/// Amounts come as decimal numbers of bitcoin with up to eight places. `from_btc` reads the shortest decimal form of
+/// the number, which is what was sent, so that no rounding of binary fractions can creep in.
 fn amount(value: &Value) -> Result<Amount, Fault> {
     let number = value.as_f64().ok_or_else(|| garbled("an amount was expected"))?;
     Amount::from_btc(number).map_err(|_| garbled("an amount with at most eight places was expected"))
