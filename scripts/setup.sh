@@ -70,6 +70,7 @@ need_mcu() {
 
 need_cross() {
     need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
     need qemu-aarch64-static qemu-user-static
     rust_for aarch64-unknown-linux-gnu || packages+=("rustc$(web)" "libstd-rust$(web)-dev:arm64")
 }
@@ -129,7 +130,7 @@ install() {
         apt-get update >"$log" 2>&1 || status=$?
     fi
     pin_cross
-    [ $status != 0 ] || apt-get install -y --no-install-recommends --no-remove --allow-downgrades \
+    [ $status != 0 ] || apt-get install -y --no-install-recommends --no-remove --allow-downgrades -o DPkg::Lock::Timeout=300 \
         "${packages[@]}" </dev/null >>"$log" 2>&1 || status=$?
     if [ $status != 0 ]; then
         tail -n 15 "$log" >&2

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Builds the firmware's binaries for the Pi (aarch64, static, so that they run on any Linux), asks each for its
+# version under an emulator, and runs the protocol's own tests there, golden vectors included.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/rust_target.sh
+
+target=aarch64-unknown-linux-gnu
+out=$PWD/target/cross
+rust_for $target || { echo "cross: no Rust for $target; run scripts/setup.sh cross" >&2; exit 2; }
+build=(env "${rust_env[@]}"
+    CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
+    CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static"
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64-static
+    cargo)
+
+"${build[@]}" build --locked --release --target-dir "$out" -p turnpike-firmware --bins "${rust_flags[@]}"
+for binary in "$out/$target/release"/turnpike*; do
+    case $binary in *.d) continue ;; esac
+    if [ ! -f "$binary" ] || [ ! -x "$binary" ]; then continue; fi
+    version=$(timeout 60 qemu-aarch64-static "$binary" --version)
+    echo "cross: ${binary##*/}: $version, $(wc -c <"$binary") bytes"
+done
+"${build[@]}" test --locked --release --target-dir "$out" -p turnpike-protocol --lib "${rust_flags[@]}"
+echo "cross: ok, in $out/$target/release"
