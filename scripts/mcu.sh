@@ -12,10 +12,12 @@ elf=$out/$target/release/turnpike-mcu
 emulator_seconds=120
 
 rust_for $target || { echo "mcu: no Rust for $target; run scripts/setup.sh mcu" >&2; exit 2; }
+# Not --locked: the lock file of this workspace follows the protocol's dependencies.
 env "${rust_env[@]}" DEFMT_LOG=info CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER=arm-none-eabi-gcc \
-    cargo build --locked --release --manifest-path $manifest --target-dir "$out" -p turnpike-mcu "${rust_flags[@]}"
+    CARGO_TARGET_THUMBV7EM_NONE_EABIHF_RUSTFLAGS="-D warnings" \
+    cargo build --release --manifest-path $manifest --target-dir "$out" -p turnpike-mcu "${rust_flags[@]}"
 [ "${1:-}" != build ] || exit 0
-cargo build --locked --manifest-path $manifest --target-dir "$out" -p turnpike-mcu-log
+cargo build --manifest-path $manifest --target-dir "$out" -p turnpike-mcu-log
 
 # replay FOLDER: runs the firmware on the vector files in it, the log goes to FOLDER/log
 replay() {
