@@ -66,12 +66,14 @@ pub struct Meta {
 /// What a relay knows of one client key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClientRecord {
-    /// Paid on channels whose rows are gone.
-    pub paid_before: Msat,
-    /// Use and cost.
+    /// Use, cost and credit.
     pub account: AccountRecord,
-    /// The owner does not serve this key.
-    pub blocked: bool,
+    /// The channel that pays now.
+    pub paying: Option<Slot>,
+    /// The attachment of the gate that carried its packets last: after a crash the kernel's table still counts it.
+    pub gate: Option<u16>,
+    /// How many attachments it ever had.
+    pub attachments: u32,
 }
 
 /// What a node knows of a peer.

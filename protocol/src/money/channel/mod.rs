@@ -10,6 +10,8 @@ mod payee;
 mod payer;
 mod policy;
 mod settler;
+#[cfg(test)]
+mod tests;
 pub mod tx;
 
 pub use acceptance::Acceptance;

@@ -238,6 +238,16 @@ impl Payee {
         record
     }
 
+    /// The same while running: a peer showed that this store is an old copy. Gives whether anything changed; the
+    /// caller persists the record.
+    pub fn mark_restored(&mut self) -> bool {
+        let open = self.record.state == PayeeState::Open;
+        if open {
+            self.record.state = PayeeState::Restored;
+        }
+        open
+    }
+
     /// Its row.
     pub fn slot(&self) -> Slot {
         self.slot

@@ -190,7 +190,7 @@ mod tests {
     fn a_channel_that_fees_would_eat_is_refused() {
         let now = BlockHeight::new(1_000);
         let policy = PayeePolicy::default();
-        let ask = |capacity, life, rate| {
+        let ask = |capacity: u64, life: u32, rate: u64| {
             policy.accept(&terms(capacity, 1_000 + life), now, 205, FeeRate::new(rate))
         };
         assert_eq!(ask(10_000, 1_008, 100_000), Err(ErrorCode::FeesTooHigh));

@@ -1,0 +1,203 @@
+//! From rows on disk to a running node, and back: load, fold, restore.
+
+use super::record::{
+    ClientRecord, JournalEntry, LoadError, Meta, PeerRecord, Table, Write, key_slot, node_key, put, read, slot_key,
+};
+use super::relay::Client;
+use super::{Action, Config, Node, RelayConfig, Selling};
+use crate::base::{BlockHeight, FeeRate, Instant, NodeId, SheetHash, Slot};
+use crate::crypto::{Digest, Keys, Statement, Verifier, tagged_hash};
+use crate::market::{FreeAllowance, FreeRecord, Prices, SheetError};
+use crate::money::channel::{Payee, PayeeRecord, PayeeState, Payer, PayerRecord, PayerState, Settler};
+use crate::wire::{self, PriceSheet, Signature};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+/// Everything that the store holds.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// (table, key, value), in any order.
+    pub rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
+    /// Journal entries in the order in which they were appended.
+    pub journal: Vec<Vec<u8>>,
+}
+
+/// Key of the counters' row.
+const META_KEY: &[u8] = b"meta";
+/// Key of the free allowance's row.
+const FREE_KEY: &[u8] = b"free";
+
+impl Node {
+    /// Starts from what the store holds. The first actions write the new store generation and watch every channel.
+    ///
+    /// `height` is the lowest height that the chain can have as far as the caller knows, `restored` says that the
+    /// store came from a backup (MONEY.md rule 16).
+    ///
+    /// # Errors
+    /// [`LoadError`]; the store was not changed then.
+    pub fn load(now: Instant, config: Config, keys: Keys, stored: &Rows, height: BlockHeight, restored: bool) -> Result<Node, LoadError> {
+        let verifier = Verifier::new();
+        let mut meta = Meta::default();
+        let mut free = FreeRecord::default();
+        let (mut payees, mut payers) = (BTreeMap::new(), BTreeMap::new());
+        let (mut peers, mut clients) = (BTreeMap::new(), Vec::new());
+        for (table, key, value) in &stored.rows {
+            let corrupt = LoadError::Corrupt { table: table.number() };
+            match table {
+                Table::Meta if key == META_KEY => meta = read(*table, value)?,
+                Table::Meta if key == FREE_KEY => free = read(*table, value)?,
+                Table::Meta => return Err(corrupt),
+                Table::Payee => {
+                    let record: PayeeRecord = read(*table, value)?;
+                    payees.insert(key_slot(key).ok_or(corrupt)?, record);
+                }
+                Table::Payer => {
+                    let record: PayerRecord = read(*table, value)?;
+                    payers.insert(key_slot(key).ok_or(corrupt)?, record);
+                }
+                Table::Client => {
+                    let record: ClientRecord = read(*table, value)?;
+                    clients.push((node_key(key).ok_or(corrupt)?, record));
+                }
+                Table::Peer => {
+                    let record: PeerRecord = read(*table, value)?;
+                    peers.insert(node_key(key).ok_or(corrupt)?, record);
+                }
+                Table::Receipt => {}
+            }
+        }
+        let mut journalled = BTreeSet::new();
+        for line in &stored.journal {
+            let entry: JournalEntry = wire::decode(line).map_err(|_| LoadError::Corrupt { table: 0 })?;
+            let record = payees.get_mut(&entry.slot).ok_or(LoadError::Corrupt { table: 0 })?;
+            if entry.total > record.total {
+                record.total = entry.total;
+                record.signature = entry.signature;
+                journalled.insert(entry.slot);
+            }
+        }
+        meta.generation = meta.generation.saturating_add(1);
+        let terms = |slot: &Slot| LoadError::Terms { slot: slot.0 };
+        let mut machines = BTreeMap::new();
+        for (slot, record) in payees {
+            let record = if restored { Payee::restored(record) } else { record };
+            machines.insert(slot, Payee::load(slot, record, &verifier).map_err(|_| terms(&slot))?);
+        }
+        let mut node = Node {
+            settler: Settler::new(config.payout.clone()),
+            free: FreeAllowance::restore(free, config.relay.as_ref().map_or(Default::default(), |r| r.free_total), now),
+            keys,
+            verifier,
+            meta,
+            height,
+            lit: false,
+            rate: FeeRate::MIN_RELAY,
+            selling: None,
+            gate_down: false,
+            payees: machines,
+            payers: BTreeMap::new(),
+            journalled,
+            settle_queue: Vec::new(),
+            connections: BTreeMap::new(),
+            peers,
+            clients: BTreeMap::new(),
+            attachments: BTreeMap::new(),
+            actions: VecDeque::new(),
+            config,
+        };
+        for (slot, record) in payers {
+            let payer = Payer::load(slot, record, &node.verifier).map_err(|_| terms(&slot))?;
+            node.payers.insert(slot, payer);
+        }
+        node.persist_meta();
+        if restored {
+            let writes: Vec<Write> = node.payees.iter().map(|(s, p)| put(Table::Payee, &slot_key(*s), p.record())).collect();
+            writes.into_iter().for_each(|w| node.persist(w));
+        }
+        if let Some(relay) = node.config.relay.clone() {
+            // Refused prices leave the relay closed, not the node down: the caller has checked them before.
+            if node.sell(relay).is_err() {
+                crate::warn!("the configured prices are refused: nothing is sold");
+            }
+        }
+        for (id, record) in clients {
+            let client = Client::load(record, node.selling.as_ref().map(|s| (s.hash, s.prices)), &node.config);
+            node.clients.insert(id, client);
+        }
+        node.watch_all();
+        Ok(node)
+    }
+
+    fn watch_all(&mut self) {
+        let payees: Vec<(Slot, PayeeState)> = self.payees.iter().map(|(s, p)| (*s, p.record().state)).collect();
+        for (slot, state) in payees {
+            if state != PayeeState::Over {
+                self.watch_payee(slot);
+            }
+            // The settler keeps nothing on disk: what is closing goes to it again with the first block seen.
+            if matches!(state, PayeeState::Closing | PayeeState::Spent { height: None, .. }) {
+                self.settle_queue.push(slot);
+            }
+        }
+        let payers: Vec<(Slot, PayerState)> = self.payers.iter().map(|(s, p)| (*s, p.record().state)).collect();
+        for (slot, state) in payers {
+            match state {
+                PayerState::Over => {}
+                // Its funding was never signed: the wallet is asked again only by the owner.
+                PayerState::Accepted => {
+                    let _ = self.payer(slot, crate::money::channel::PayerInput::Abandon);
+                }
+                _ => self.watch_payer(slot),
+            }
+        }
+    }
+
+    /// Starts selling by this configuration, or changes it: signs a new sheet.
+    pub(super) fn sell(&mut self, relay: RelayConfig) -> Result<(), SheetError> {
+        let version = self.meta.sheet_version.saturating_add(1);
+        let valid_until = self.height.plus(crate::base::limits::MAX_SHEET_BLOCKS);
+        let sheet = PriceSheet { version, valid_until, ..relay.sheet };
+        let prices = Prices::check(&sheet, self.height)?;
+        let bytes = wire::encode(&sheet);
+        let hash = sheet_hash(&bytes);
+        let signature = Signature(self.keys.sign(&sheet_digest(self.config.genesis, self.id(), &bytes)).serialize());
+        let sheet_id = self.selling.as_ref().map_or(0, |s| s.sheet_id.wrapping_add(1));
+        self.selling = Some(Selling { config: relay, prices, sheet_id, bytes, hash, signature });
+        self.meta.sheet_version = version;
+        self.persist_meta();
+        Ok(())
+    }
+
+    pub(super) fn persist_meta(&mut self) {
+        let write = put(Table::Meta, META_KEY, &self.meta);
+        self.persist(write);
+    }
+
+    pub(super) fn persist_free(&mut self) {
+        let write = put(Table::Meta, FREE_KEY, self.free.record());
+        self.persist(write);
+    }
+
+    /// Rows that hold everything that only the journal holds now: write them and empty the journal in one
+    /// transaction, after all actions were done.
+    pub fn fold(&mut self) -> Vec<Write> {
+        debug_assert!(!self.actions.iter().any(|a| matches!(a, Action::Persist(_))), "drain the actions first");
+        let slots = core::mem::take(&mut self.journalled);
+        slots.iter().filter_map(|s| Some(put(Table::Payee, &slot_key(*s), self.payees.get(s)?.record()))).collect()
+    }
+}
+
+/// What names a sheet in receipts: tag `turnpike/sheet-hash/v1` over its bytes.
+pub(super) fn sheet_hash(bytes: &[u8]) -> SheetHash {
+    SheetHash::from_bytes(tagged_hash("turnpike/sheet-hash/v1", &[bytes]))
+}
+
+/// What a relay signs under a sheet: for everyone, of no channel.
+pub(super) fn sheet_digest(genesis: crate::base::GenesisHash, relay: NodeId, bytes: &[u8]) -> Digest {
+    Statement { kind: "sheet", genesis, signer: relay, peer: [0; 32], instance: [0; 32], body: bytes }.digest()
+}
+
+/// What a side signs under a receipt.
+pub(super) fn receipt_digest(genesis: crate::base::GenesisHash, signer: NodeId, peer: NodeId, channel: crate::base::ChannelId, bytes: &[u8]) -> Digest {
+    Statement { kind: "receipt", genesis, signer, peer: *peer.as_bytes(), instance: *channel.as_bytes(), body: bytes }.digest()
+}

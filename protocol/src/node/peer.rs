@@ -1,0 +1,104 @@
+//! What a node knows of one live session. Nothing here survives it.
+
+use super::Offer;
+use crate::base::{ConnectionId, Instant, Msat, NodeId, Slot};
+use crate::market::Buyer;
+use crate::money::channel::tx::Terms;
+use crate::wire::Payment;
+use alloc::vec::Vec;
+
+/// One session.
+pub(super) struct Peer {
+    /// Who is at the other end, authenticated.
+    pub id: NodeId,
+    /// Its hello was good.
+    pub greeted: bool,
+    /// Channels by short name: the place in this list.
+    pub shorts: Vec<Slot>,
+    /// What it sells, if we asked.
+    pub offer: Option<Offer>,
+    /// What we asked it to accept.
+    pub asked: Option<Asked>,
+    /// How much its payee side takes now, of channels in which we pay.
+    pub ready: Vec<Ready>,
+    /// Our purchase from it.
+    pub buyer: Option<Buyer>,
+    /// The channel that our purchase pays from.
+    pub paying: Option<Slot>,
+    /// The service account is open on its side.
+    pub bound: bool,
+    /// The last payment that it could not answer yet, for want of an attachment.
+    pub waiting: Option<Payment>,
+}
+
+/// A channel that we asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// Terms so far; the payee's key is still missing.
+    pub terms: Terms,
+    /// Index of our keys.
+    pub key_index: u32,
+}
+
+/// A channel that the peer said it is ready for.
+#[derive(Clone, Copy)]
+pub(super) struct Ready {
+    /// Our row.
+    pub slot: Slot,
+    /// The peer's short name.
+    pub short: u16,
+    /// Totals above this it refuses now.
+    pub ceiling: Msat,
+}
+
+impl Peer {
+    pub fn new(id: NodeId) -> Peer {
+        Peer {
+            id,
+            greeted: false,
+            shorts: Vec::new(),
+            offer: None,
+            asked: None,
+            ready: Vec::new(),
+            buyer: None,
+            paying: None,
+            bound: false,
+            waiting: None,
+        }
+    }
+
+    /// The short name of a channel in which the peer pays us.
+    pub fn short(&mut self, slot: Slot) -> u16 {
+        let place = self.shorts.iter().position(|s| *s == slot).unwrap_or_else(|| {
+            self.shorts.push(slot);
+            self.shorts.len() - 1
+        });
+        u16::try_from(place).unwrap_or(u16::MAX)
+    }
+
+    /// The channel with this short name.
+    pub fn slot(&self, short: u16) -> Option<Slot> {
+        self.shorts.get(usize::from(short)).copied()
+    }
+
+    /// How the peer names a channel in which we pay, and its price sheet.
+    pub fn payment_names(&self, slot: Slot) -> Option<(u16, u8)> {
+        let ready = self.ready.iter().find(|r| r.slot == slot)?;
+        Some((ready.short, self.offer.as_ref()?.sheet_id))
+    }
+
+    /// What the peer takes now on a channel in which we pay.
+    pub fn ceiling(&self, slot: Slot) -> Msat {
+        self.ready.iter().find(|r| r.slot == slot).map_or(Msat::ZERO, |r| r.ceiling)
+    }
+
+    /// When its purchase wants to be woken.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.buyer.as_ref().and_then(Buyer::next_timeout)
+    }
+}
+
+/// Sessions whose purchase is under way.
+pub(super) fn buying(connections: &alloc::collections::BTreeMap<ConnectionId, Peer>) -> Vec<ConnectionId> {
+    connections.iter().filter(|(_, p)| p.buyer.is_some()).map(|(c, _)| *c).collect()
+}

@@ -1,0 +1,142 @@
+//! Sessions: hello, dispatch of messages, goodbye.
+
+use super::record::{PeerRecord, Table, put};
+use super::{Action, Event, Node};
+use crate::base::limits::MAX_CONNECTIONS;
+use crate::base::{ConnectionId, Instant, NodeId};
+use crate::crypto::channel_id;
+use crate::money::channel::PayerState;
+use crate::wire::{ErrorCode, Ext, FrameError, Hello, Kind, Message, Problem, Resume, Signature, read_frame};
+use alloc::vec::Vec;
+
+impl Node {
+    pub(super) fn connected(&mut self, connection: ConnectionId, id: NodeId) {
+        if self.connections.len() >= MAX_CONNECTIONS {
+            self.actions.push_back(Action::Disconnect { connection, code: ErrorCode::Full });
+            return;
+        }
+        self.connections.insert(connection, super::peer::Peer::new(id));
+        let seen_generation = self.peers.get(&id).map_or(0, |p| p.generation);
+        let hello = Hello {
+            genesis: self.config.genesis,
+            height: self.height,
+            generation: self.meta.generation,
+            seen_generation,
+            ext: Ext::default(),
+        };
+        self.send(connection, hello);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Instant, connection: ConnectionId) {
+        let Some(peer) = self.connections.remove(&connection) else { return };
+        self.buyer_gone(now, connection);
+        self.notify(Event::PeerGone { connection, peer: peer.id });
+    }
+
+    pub(super) fn frame(&mut self, now: Instant, connection: ConnectionId, frame: &[u8]) {
+        let Some((peer, greeted)) = self.connections.get(&connection).map(|p| (p.id, p.greeted)) else { return };
+        let message = match read_frame(frame) {
+            Ok(message) => message,
+            // A newer peer: not a fault.
+            Err(FrameError::UnknownKind(_)) => return,
+            Err(_) => {
+                let problem = Problem { code: ErrorCode::Malformed, about: 0, detail: 0, ext: Ext::default() };
+                self.send(connection, problem);
+                self.actions.push_back(Action::Disconnect { connection, code: ErrorCode::Malformed });
+                return;
+            }
+        };
+        if !greeted && message.kind() != Kind::Hello {
+            return self.refuse(connection, message.kind(), ErrorCode::OutOfOrder, 0);
+        }
+        match message {
+            Message::Hello(m) => self.hello(now, connection, peer, &m),
+            Message::OfferRequest(_) => self.offer_request(connection),
+            Message::Offer(m) => self.offered(now, connection, peer, &m),
+            Message::OpenRequest(m) => self.open_request(connection, peer, &m),
+            Message::OpenAccept(m) => self.accepted(connection, peer, &m),
+            Message::Funded(m) => self.funded(now, connection, peer, &m),
+            Message::Resume(m) => self.resume(now, connection, peer, &m),
+            Message::ChannelReady(m) => self.ready(now, connection, peer, &m),
+            Message::BindRequest(m) => self.bind_request(now, connection, peer, &m),
+            Message::Bound(m) => self.bound(now, connection, &m),
+            Message::Payment(m) => self.payment(now, connection, peer, &m),
+            Message::PaymentAck(m) => self.acknowledged(now, connection, &m),
+            Message::Usage(m) => self.usage(now, connection, &m),
+            Message::ReceiptRequest(_) => self.receipt_request(now, connection, peer),
+            Message::ReceiptOffer(m) => self.receipt_offered(now, connection, peer, &m),
+            Message::ReceiptAnswer(m) => self.receipt_answer(now, connection, peer, &m),
+            Message::Liveness(_) => self.liveness(now, connection, peer),
+            Message::Stop(_) => self.stop(now, connection, peer),
+            Message::CloseRequest(m) => self.close_request(now, connection, peer, &m),
+            // The chain tells the payer what really happened; the notice only saves it the wait.
+            Message::CloseNotice(_) => {}
+            Message::Headers(m) => self.headers(now, connection, &m),
+            Message::Problem(m) => self.problem(now, connection, &m),
+        }
+    }
+
+    fn hello(&mut self, now: Instant, connection: ConnectionId, id: NodeId, hello: &Hello) {
+        if hello.genesis != self.config.genesis {
+            return self.refuse(connection, Kind::Hello, ErrorCode::WrongChain, 0);
+        }
+        let Some(peer) = self.connections.get_mut(&connection) else { return };
+        if core::mem::replace(&mut peer.greeted, true) {
+            return self.refuse(connection, Kind::Hello, ErrorCode::OutOfOrder, 0);
+        }
+        let known = self.peers.get(&id).copied().unwrap_or_default();
+        if hello.generation > known.generation {
+            let record = PeerRecord { generation: hello.generation, ..known };
+            self.peers.insert(id, record);
+            let write = put(Table::Peer, id.as_bytes(), &record);
+            self.persist(write);
+        }
+        if hello.seen_generation > self.meta.generation {
+            self.copied(now, connection, id, hello.seen_generation);
+        }
+        self.notify(Event::PeerReady { connection, peer: id });
+        self.resume_channels(connection, id);
+    }
+
+    /// The peer has seen this store younger than it is: the card is a copy, or was restored without saying so. Every
+    /// simplex in which we are paid takes one last signature and is settled (MONEY.md rule 16).
+    fn copied(&mut self, now: Instant, connection: ConnectionId, peer: NodeId, seen: u64) {
+        let mut writes = Vec::new();
+        for (slot, payee) in &mut self.payees {
+            if payee.mark_restored() {
+                writes.push(put(Table::Payee, &super::record::slot_key(*slot), payee.record()));
+            }
+        }
+        writes.into_iter().for_each(|w| self.persist(w));
+        // From here on this store is the younger one.
+        self.meta.generation = seen.saturating_add(1);
+        self.persist_meta();
+        let _ = now;
+        self.send(connection, Problem { code: ErrorCode::CopiedStore, about: 0, detail: seen, ext: Ext::default() });
+        self.notify(Event::CopiedStore { peer });
+    }
+
+    /// As payer: says of every channel with this peer what was paid last.
+    fn resume_channels(&mut self, connection: ConnectionId, id: NodeId) {
+        let live = |state: PayerState| matches!(state, PayerState::Open | PayerState::CloseAsked);
+        let slots: Vec<_> = self
+            .payers
+            .iter()
+            .filter(|(_, p)| p.record().peer == id && live(p.record().state) && p.record().outpoint.is_some())
+            .map(|(s, _)| *s)
+            .collect();
+        for slot in slots {
+            let Some(record) = self.payers.get(&slot).map(|p| p.record()) else { continue };
+            let (total, outpoint) = (record.total, record.outpoint);
+            let Some(channel) = outpoint.as_ref().map(channel_id) else { continue };
+            let signature = match total.value() {
+                0 => Some(Signature([0; 64])),
+                _ => self.payment_signature(slot),
+            };
+            let Some(signature) = signature else { continue };
+            // A payee that was never told of the funding learns it first; one that was ignores it.
+            self.send_funded(connection, slot);
+            self.send(connection, Resume { channel, total, signature, ext: Ext::default() });
+        }
+    }
+}

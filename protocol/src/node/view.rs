@@ -1,0 +1,216 @@
+//! What the owner may see: plain values, read at any time, no secrets.
+
+use super::Node;
+use crate::base::{BlockHeight, ByteCount, ChannelId, ConnectionId, Instant, Msat, NodeId, Outpoint, Sat, Slot, Txid};
+use crate::market::{Standing, UsageFigures};
+use crate::money::channel::{PayeeState, PayerState};
+use alloc::vec::Vec;
+
+pub use crate::market::BuyerView;
+
+/// Which side of a channel we are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// We pay.
+    Payer,
+    /// We are paid.
+    Payee,
+}
+
+/// One channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChannelView {
+    /// Its row.
+    pub slot: Slot,
+    /// Its name, once funded.
+    pub id: Option<ChannelId>,
+    /// Which side we are.
+    pub role: Role,
+    /// The other side.
+    pub peer: NodeId,
+    /// Capacity.
+    pub capacity: Sat,
+    /// Paid so far.
+    pub total: Msat,
+    /// From here on the payer can take everything back.
+    pub expiry: BlockHeight,
+    /// The payee must have settled by here.
+    pub settle_by: BlockHeight,
+    /// The funding output.
+    pub outpoint: Option<Outpoint>,
+    /// The funding's block.
+    pub funded_at: Option<BlockHeight>,
+    /// One word.
+    pub state: &'static str,
+    /// The transaction that spent it, if any.
+    pub spent_by: Option<Txid>,
+    /// What the funding cost, as payer.
+    pub funding_fee: Sat,
+    /// Totals above this are refused now, as payee.
+    pub ceiling: Msat,
+}
+
+/// One client of a relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccountView {
+    /// The client.
+    pub client: NodeId,
+    /// The channel that pays.
+    pub paying: Option<Slot>,
+    /// The attachment of the gate, if its packets pass now.
+    pub gate: Option<u16>,
+    /// How the owner treats it.
+    pub standing: Standing,
+    /// Figures of the present channel.
+    pub usage: UsageFigures,
+}
+
+/// The node as a whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    /// Identity.
+    pub id: NodeId,
+    /// The lowest height that the chain can have.
+    pub height: BlockHeight,
+    /// Our own chain back end speaks.
+    pub lit: bool,
+    /// Store generation.
+    pub generation: u64,
+    /// Live sessions: number, who, we called it a relay by asking its offer.
+    pub sessions: Vec<(ConnectionId, NodeId)>,
+    /// The gate cannot be read or set.
+    pub gate_down: bool,
+}
+
+impl Node {
+    /// The node as a whole.
+    pub fn view(&self) -> NodeView {
+        NodeView {
+            id: self.id(),
+            height: self.height,
+            lit: self.lit,
+            generation: self.meta.generation,
+            sessions: self.connections.iter().filter(|(_, p)| p.greeted).map(|(c, p)| (*c, p.id)).collect(),
+            gate_down: self.gate_down,
+        }
+    }
+
+    /// The price sheet in force, if we sell.
+    pub fn sheet(&self) -> Option<&crate::wire::PriceSheet> {
+        self.selling.as_ref().map(|s| s.prices.sheet())
+    }
+
+    /// How we sell, if we do.
+    pub fn relay_config(&self) -> Option<&super::RelayConfig> {
+        self.selling.as_ref().map(|s| &s.config)
+    }
+
+    /// Fee rate for a settlement or refund now.
+    pub fn fee_rate(&self) -> crate::base::FeeRate {
+        self.rate
+    }
+
+    /// Every channel, oldest first.
+    pub fn channels(&self) -> Vec<ChannelView> {
+        let mut views: Vec<ChannelView> = self.payers.keys().chain(self.payees.keys()).filter_map(|s| self.channel(*s)).collect();
+        views.sort_by_key(|v| v.slot);
+        views
+    }
+
+    /// One channel.
+    pub fn channel(&self, slot: Slot) -> Option<ChannelView> {
+        if let Some(payer) = self.payers.get(&slot) {
+            let r = payer.record();
+            let (state, spent_by) = match r.state {
+                PayerState::Accepted => ("accepted", None),
+                PayerState::Open if r.funded_at.is_none() => ("unconfirmed", None),
+                PayerState::Open => ("open", None),
+                PayerState::CloseAsked => ("closing", None),
+                PayerState::Spent { txid, .. } => ("settled", Some(txid)),
+                PayerState::Over => ("over", None),
+            };
+            return Some(ChannelView {
+                slot,
+                id: payer.id(),
+                role: Role::Payer,
+                peer: r.peer,
+                capacity: r.terms.capacity,
+                total: r.total,
+                expiry: r.terms.expiry,
+                settle_by: r.terms.expiry.minus(3 * crate::base::limits::MARGIN),
+                outpoint: r.outpoint,
+                funded_at: r.funded_at,
+                state,
+                spent_by,
+                funding_fee: r.funding_fee,
+                ceiling: Msat::ZERO,
+            });
+        }
+        let payee = self.payees.get(&slot)?;
+        let r = payee.record();
+        let (state, spent_by) = match r.state {
+            PayeeState::Open if r.outpoint.is_none() => ("accepted", None),
+            PayeeState::Open if !payee.is_deep() => ("unconfirmed", None),
+            PayeeState::Open => ("open", None),
+            PayeeState::Restored => ("restored", None),
+            PayeeState::Closing => ("closing", None),
+            PayeeState::Spent { txid, .. } => ("settled", Some(txid)),
+            PayeeState::Over => ("over", None),
+        };
+        Some(ChannelView {
+            slot,
+            id: payee.id(),
+            role: Role::Payee,
+            peer: r.peer,
+            capacity: r.terms.capacity,
+            total: r.total,
+            expiry: r.terms.expiry,
+            settle_by: payee.settle_at(),
+            outpoint: r.outpoint,
+            funded_at: r.funded_at,
+            state,
+            spent_by,
+            funding_fee: Sat::ZERO,
+            ceiling: self.ceilings(slot),
+        })
+    }
+
+    /// Every client that was ever served.
+    pub fn accounts(&self, now: Instant) -> Vec<AccountView> {
+        let view = |(id, c): (&NodeId, &super::relay::Client)| AccountView {
+            client: *id,
+            paying: c.paying,
+            gate: c.gate,
+            standing: c.account.record().standing,
+            usage: c.account.usage(now),
+        };
+        self.clients.iter().map(view).collect()
+    }
+
+    /// Credit that was given although it could still be lost: (unconfirmed in all, its configured bound).
+    pub fn unconfirmed(&self) -> (Msat, Msat) {
+        let all = self.payees.values().fold(Msat::ZERO, |sum, p| sum.saturating_add(p.unconfirmed()));
+        (all, self.selling.as_ref().map_or(Msat::ZERO, |s| s.config.policy.unconfirmed_total))
+    }
+
+    /// Purchases under way: session, relay, state.
+    pub fn purchases(&self) -> Vec<(ConnectionId, NodeId, BuyerView)> {
+        let view = |(c, p): (&ConnectionId, &super::peer::Peer)| Some((*c, p.id, p.buyer.as_ref()?.view()));
+        self.connections.iter().filter_map(view).collect()
+    }
+
+    /// The offer of a relay in this session, if it was asked.
+    pub fn offer(&self, connection: ConnectionId) -> Option<&super::Offer> {
+        self.connections.get(&connection)?.offer.as_ref()
+    }
+
+    /// An open channel in which we pay this peer and something is left.
+    pub fn paying_channel(&self, peer: &NodeId) -> Option<Slot> {
+        self.payers.iter().find(|(_, p)| p.record().peer == *peer && p.is_open() && p.left() > Msat::ZERO).map(|(s, _)| *s)
+    }
+
+    /// Bytes that a client used, by both counters, for displays.
+    pub fn used(usage: &UsageFigures) -> ByteCount {
+        usage.up.saturating_add(usage.down)
+    }
+}
