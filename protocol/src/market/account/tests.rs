@@ -1,7 +1,7 @@
 //! The account on its own, with a gate that counts exactly.
 
 use super::*;
-use crate::base::{BlockHeight, Instant, NodeId};
+use crate::base::{BlockHeight, Instant};
 use crate::market::{MIB, UNLIMITED};
 use crate::wire::{BindingClass, PriceSheet};
 use std::vec::Vec;
