@@ -1,3 +1,4 @@
-//! What the end-to-end tests are made of: a real Bitcoin node, and later chains, namespaces and meters.
+//! What the end-to-end tests are made of: a real Bitcoin node, networks on one machine, and later chains and meters.
 
 pub mod bitcoind;
+pub mod lab;
