@@ -14,17 +14,27 @@
 
 mod host;
 mod setup;
+mod traffic;
 
 pub use host::{Counters, Host};
 pub use setup::Plan;
+pub use traffic::{Flow, deliver};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, ExitStatus};
 
 /// Set inside the user namespace.
 const INSIDE: &str = "TURNPIKE_LAB";
-const UNSHARE: [&str; 8] =
-    ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+const UNSHARE: [&str; 8] = [
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+];
 
 /// The whole network. Dropping it ends the hosts' namespaces; commands that still run are the caller's to end, and
 /// end at the latest with the lab's own process.
@@ -42,9 +52,17 @@ impl Lab {
     /// # Panics
     /// Outside the user namespace (see [`enter`] and `in_lab!`), or when a step fails; the text names the step.
     pub fn new(plan: Plan) -> Lab {
-        assert!(std::env::var_os(INSIDE).is_some(), "the lab is built inside its user namespace: use in_lab! or enter()");
+        assert!(
+            std::env::var_os(INSIDE).is_some(),
+            "the lab is built inside its user namespace: use in_lab! or enter()"
+        );
         let (clients, relay, uplink) = setup::build(&plan);
-        Lab { clients, relay, uplink, plan }
+        Lab {
+            clients,
+            relay,
+            uplink,
+            plan,
+        }
     }
 
     /// Client `i`, from 0.
@@ -136,10 +154,16 @@ pub fn possible() -> Result<(), String> {
     for tool in ["unshare", "nsenter", "ip", "nft"] {
         let found = Command::new(tool).arg("-V").env("PATH", search_path()).output();
         if found.is_err() {
-            return Err(format!("{tool} is missing: apt-get install util-linux iproute2 nftables"));
+            return Err(format!(
+                "{tool} is missing: apt-get install util-linux iproute2 nftables"
+            ));
         }
     }
-    let tried = Command::new("unshare").args(UNSHARE).arg("true").output().map_err(|e| e.to_string())?;
+    let tried = Command::new("unshare")
+        .args(UNSHARE)
+        .arg("true")
+        .output()
+        .map_err(|e| e.to_string())?;
     if tried.status.success() {
         return Ok(());
     }
@@ -160,7 +184,11 @@ pub fn run_test(name: &str, body: impl FnOnce()) {
     if let Err(remedy) = possible() {
         panic!("{remedy}");
     }
-    let status = again(["--exact", name, "--nocapture", "--include-ignored"].map(Into::into).into_iter());
+    let status = again(
+        ["--exact", name, "--nocapture", "--include-ignored"]
+            .map(Into::into)
+            .into_iter(),
+    );
     assert!(status.success(), "{name} failed inside the lab: {status}");
 }
 

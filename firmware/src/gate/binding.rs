@@ -40,10 +40,16 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
+            let part = parts
+                .next()
+                .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
             *byte = u8::from_str_radix(part.ok_or_else(bad)?, 16).map_err(|_| bad())?;
         }
-        if parts.next().is_some() { Err(bad()) } else { Ok(Mac(bytes)) }
+        if parts.next().is_some() {
+            Err(bad())
+        } else {
+            Ok(Mac(bytes))
+        }
     }
 }
 
@@ -66,8 +72,14 @@ impl FromStr for InterfaceName {
         let fits = (1..=15).contains(&name.len())
             && name != "."
             && name != ".."
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if fits { Ok(InterfaceName(name.to_owned())) } else { Err(GateError::BadInterfaceName(name.to_owned())) }
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if fits {
+            Ok(InterfaceName(name.to_owned()))
+        } else {
+            Err(GateError::BadInterfaceName(name.to_owned()))
+        }
     }
 }
 
@@ -98,7 +110,14 @@ pub struct Binding {
 impl Binding {
     /// A binding without addresses yet, for the device `mac` on `interface`.
     pub fn new(interface: InterfaceName, mac: Mac) -> Binding {
-        Binding { interface, mac, ipv4: None, ipv6_prefix: None, ipv6: Vec::new(), inbound: false }
+        Binding {
+            interface,
+            mac,
+            ipv4: None,
+            ipv6_prefix: None,
+            ipv6: Vec::new(),
+            inbound: false,
+        }
     }
 
     /// Refuses a binding that names nothing, or an address that no guest can have.
@@ -107,7 +126,11 @@ impl Binding {
             return Err(GateError::NoAddress(self.mac));
         }
         if let Some(a) = self.ipv4
-            && (a.is_unspecified() || a.is_loopback() || a.is_multicast() || a.is_broadcast() || a.is_link_local())
+            && (a.is_unspecified()
+                || a.is_loopback()
+                || a.is_multicast()
+                || a.is_broadcast()
+                || a.is_link_local())
         {
             return Err(GateError::BadAddress(IpAddr::V4(a)));
         }
@@ -128,10 +151,20 @@ impl Binding {
             return self.ipv6_prefix.map(|a| format!("{a}/64"));
         }
         let inside = |whole: &Binding, part: &Binding| {
-            part.ipv6.iter().find(|a| whole.ipv6_prefix == Some(prefix64(**a))).map(|a| a.to_string())
+            part.ipv6
+                .iter()
+                .find(|a| whole.ipv6_prefix == Some(prefix64(**a)))
+                .map(|a| a.to_string())
         };
-        let single = || self.ipv6.iter().find(|a| other.ipv6.contains(a)).map(|a| a.to_string());
-        inside(self, other).or_else(|| inside(other, self)).or_else(single)
+        let single = || {
+            self.ipv6
+                .iter()
+                .find(|a| other.ipv6.contains(a))
+                .map(|a| a.to_string())
+        };
+        inside(self, other)
+            .or_else(|| inside(other, self))
+            .or_else(single)
     }
 
     /// The same binding in the one form that is stored and compared: prefix bits only, addresses sorted.
@@ -157,14 +190,23 @@ mod tests {
         for bad in ["", "..", "a b", "eth0\"", "x;drop", "sixteen-letters-", "é"] {
             assert!(bad.parse::<InterfaceName>().is_err(), "{bad}");
         }
-        assert_eq!("br-guest.10".parse::<InterfaceName>().unwrap().as_str(), "br-guest.10");
+        assert_eq!(
+            "br-guest.10".parse::<InterfaceName>().unwrap().as_str(),
+            "br-guest.10"
+        );
     }
 
     #[test]
     fn mac_reads_what_it_writes_and_nothing_else() {
         let mac: Mac = "02:00:5e:10:00:ff".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:5e:10:00:ff");
-        for bad in ["", "02:00:5e:10:00", "02:00:5e:10:00:ff:00", "2:0:5e:10:0:ff", "+2:00:5e:10:00:ff"] {
+        for bad in [
+            "",
+            "02:00:5e:10:00",
+            "02:00:5e:10:00:ff:00",
+            "2:0:5e:10:0:ff",
+            "+2:00:5e:10:00:ff",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }
@@ -173,11 +215,22 @@ mod tests {
     fn addresses_that_are_never_forwarded_cannot_be_bound() {
         let base = Binding::new("g0".parse().unwrap(), Mac([2, 0, 0, 0, 0, 1]));
         assert!(matches!(base.validate(), Err(GateError::NoAddress(_))));
-        for v4 in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1)] {
-            let b = Binding { ipv4: Some(v4), ..base.clone() };
+        for v4 in [
+            Ipv4Addr::UNSPECIFIED,
+            Ipv4Addr::LOCALHOST,
+            Ipv4Addr::BROADCAST,
+            Ipv4Addr::new(224, 0, 0, 1),
+        ] {
+            let b = Binding {
+                ipv4: Some(v4),
+                ..base.clone()
+            };
             assert!(matches!(b.validate(), Err(GateError::BadAddress(_))), "{v4}");
         }
-        let b = Binding { ipv6: vec!["fe80::1".parse().unwrap()], ..base };
+        let b = Binding {
+            ipv6: vec!["fe80::1".parse().unwrap()],
+            ..base
+        };
         assert!(matches!(b.validate(), Err(GateError::BadAddress(_))));
     }
 

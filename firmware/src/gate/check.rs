@@ -5,7 +5,10 @@ use super::{GateError, nft};
 /// What the table is made of, each asked for alone so that the answer names the part.
 const PROBES: [(&str, &str); 4] = [
     ("nftables", "table inet turnpike_probe {\n}\n"),
-    ("quotas", "table inet turnpike_probe {\n quota q {\n over 1 bytes\n }\n}\n"),
+    (
+        "quotas",
+        "table inet turnpike_probe {\n quota q {\n over 1 bytes\n }\n}\n",
+    ),
     (
         "connection tracking",
         "table inet turnpike_probe {\n chain c {\n type filter hook forward priority 0\n ct direction reply accept\n }\n}\n",
@@ -18,7 +21,11 @@ const PROBES: [(&str, &str); 4] = [
 
 const FORWARDING: [(&str, &str, &str); 2] = [
     ("IPv4", "net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward"),
-    ("IPv6", "net.ipv6.conf.all.forwarding", "/proc/sys/net/ipv6/conf/all/forwarding"),
+    (
+        "IPv6",
+        "net.ipv6.conf.all.forwarding",
+        "/proc/sys/net/ipv6/conf/all/forwarding",
+    ),
 ];
 
 /// Tries everything that an open gate needs; the kernel judges and forgets.

@@ -10,10 +10,14 @@ pub enum GateError {
     #[error("nft was not found, so traffic cannot be metered: install the package nftables")]
     NoNft,
     /// The process may not change the firewall of its network namespace.
-    #[error("not allowed to change the firewall: run as root or with CAP_NET_ADMIN (in systemd: AmbientCapabilities=CAP_NET_ADMIN)")]
+    #[error(
+        "not allowed to change the firewall: run as root or with CAP_NET_ADMIN (in systemd: AmbientCapabilities=CAP_NET_ADMIN)"
+    )]
     NoPermission,
     /// The kernel lacks what the table needs.
-    #[error("the kernel refused {feature} ({answer}): use a kernel with nftables, quota, conntrack and masquerade")]
+    #[error(
+        "the kernel refused {feature} ({answer}): use a kernel with nftables, quota, conntrack and masquerade"
+    )]
     KernelLacks {
         /// The part that was refused.
         feature: &'static str,
@@ -38,10 +42,14 @@ pub enum GateError {
     #[error("{0:?} is no MAC address: six hexadecimal pairs with colons")]
     BadMac(String),
     /// A table of our name that this version did not make.
-    #[error("table inet {0} exists and was not made by this version: stop the other program, then run `nft delete table inet {0}`")]
+    #[error(
+        "table inet {0} exists and was not made by this version: stop the other program, then run `nft delete table inet {0}`"
+    )]
     ForeignTable(&'static str),
     /// The table vanished while the gate was open.
-    #[error("table inet turnpike is gone, something else removed it: guests are no longer metered, restart turnpiked")]
+    #[error(
+        "table inet turnpike is gone, something else removed it: guests are no longer metered, restart turnpiked"
+    )]
     TableGone,
     /// A slot that is not attached.
     #[error("client {0} is not attached to the gate")]

@@ -52,7 +52,9 @@ impl Meter {
     pub fn open(plan: &MeterPlan) -> Result<Meter, GateError> {
         super::neighbour::index_of(&plan.interface)?;
         nft::apply(&script(plan))?;
-        Ok(Meter { objects: Objects::open(TABLE)? })
+        Ok(Meter {
+            objects: Objects::open(TABLE)?,
+        })
     }
 
     /// What was counted so far.
@@ -74,9 +76,16 @@ impl Meter {
 
 /// One table, made anew in one transaction. Multicast, broadcast and link-local traffic is never forwarded.
 fn script(plan: &MeterPlan) -> String {
-    let mut local4 = vec!["224.0.0.0/4".to_owned(), "255.255.255.255".to_owned(), "169.254.0.0/16".to_owned()];
+    let mut local4 = vec![
+        "224.0.0.0/4".to_owned(),
+        "255.255.255.255".to_owned(),
+        "169.254.0.0/16".to_owned(),
+    ];
     let mut local6 = vec!["ff00::/8".to_owned(), "fe80::/10".to_owned()];
-    let whole = |address: &IpAddr| Prefix { address: *address, length: if address.is_ipv4() { 32 } else { 128 } };
+    let whole = |address: &IpAddr| Prefix {
+        address: *address,
+        length: if address.is_ipv4() { 32 } else { 128 },
+    };
     for Prefix { address, length } in plan.relay.iter().map(whole).chain(plan.on_link.iter().copied()) {
         match address {
             IpAddr::V4(a) => local4.push(format!("{a}/{}", length.min(32))),
@@ -131,10 +140,19 @@ mod tests {
         let plan = MeterPlan {
             interface: "wlan0".parse().unwrap(),
             relay: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
-            on_link: vec![Prefix { address: "10.0.0.0".parse().unwrap(), length: 24 }],
+            on_link: vec![Prefix {
+                address: "10.0.0.0".parse().unwrap(),
+                length: 24,
+            }],
         };
         let text = script(&plan);
-        for range in ["10.0.0.1/32", "10.0.0.0/24", "fd00::1/128", "fe80::/10", "224.0.0.0/4"] {
+        for range in [
+            "10.0.0.1/32",
+            "10.0.0.0/24",
+            "fd00::1/128",
+            "fe80::/10",
+            "224.0.0.0/4",
+        ] {
             assert!(text.contains(range), "{range}");
         }
     }

@@ -23,7 +23,10 @@ pub struct Neighbour {
 /// The MAC address behind `address` on `interface`, or `None` if the kernel has not heard from it lately.
 /// A client that is talking to the relay is always in the table.
 pub fn mac_of(interface: &InterfaceName, address: IpAddr) -> Result<Option<Mac>, GateError> {
-    Ok(neighbours(interface)?.into_iter().find(|n| n.address == address).map(|n| n.mac))
+    Ok(neighbours(interface)?
+        .into_iter()
+        .find(|n| n.address == address)
+        .map(|n| n.mac))
 }
 
 /// Every device that the kernel knows on `interface`, both families.
@@ -67,5 +70,8 @@ fn read(kind: u16, body: &[u8], index: u32) -> Option<Neighbour> {
             _ => {}
         }
     }
-    Some(Neighbour { address: address?, mac: mac? })
+    Some(Neighbour {
+        address: address?,
+        mac: mac?,
+    })
 }

@@ -62,7 +62,11 @@ impl Socket {
     fn bound(protocol: Option<Protocol>, groups: u32, flags: SocketFlags) -> io::Result<Socket> {
         let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
         rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups))?;
-        Ok(Socket { fd, sequence: 0, buffer: vec![0; RECEIVE] })
+        Ok(Socket {
+            fd,
+            sequence: 0,
+            buffer: vec![0; RECEIVE],
+        })
     }
 
     /// A number for the next message.
@@ -84,7 +88,12 @@ impl Socket {
         single: bool,
         mut each: impl FnMut(&Message<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        rustix::net::sendto(&self.fd, request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        rustix::net::sendto(
+            &self.fd,
+            request,
+            SendFlags::empty(),
+            &SocketAddrNetlink::new(0, 0),
+        )?;
         let mut torn = false;
         for _ in 0..MAX_DATAGRAMS {
             let length = self.receive()?;
@@ -177,7 +186,9 @@ impl Request {
         self.bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        fill(&mut Body { bytes: &mut self.bytes });
+        fill(&mut Body {
+            bytes: &mut self.bytes,
+        });
         let length = (self.bytes.len() - start) as u32;
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
@@ -202,7 +213,8 @@ impl Body<'_> {
 
     /// An attribute of at most 65,531 bytes; ours are names and numbers.
     pub fn attribute(&mut self, kind: u16, value: &[u8]) {
-        self.bytes.extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.raw(value);
     }
@@ -266,7 +278,10 @@ mod tests {
         request.message(8, 0, 4, |_| {});
         let read: Vec<_> = messages(request.as_bytes()).collect();
         assert_eq!(read.len(), 2);
-        assert_eq!((read[0].kind, read[0].flags, read[0].sequence), (7, ACK | REQUEST, 3));
+        assert_eq!(
+            (read[0].kind, read[0].flags, read[0].sequence),
+            (7, ACK | REQUEST, 3)
+        );
         let found: Vec<_> = attributes(&read[0].body[4..]).collect();
         assert_eq!(found[0], (2, &b"q1\0"[..]));
         assert_eq!(attributes(found[1].1).next(), Some((1, &5u64.to_be_bytes()[..])));

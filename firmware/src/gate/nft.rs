@@ -27,7 +27,10 @@ fn run(arguments: &[&str], input: &str) -> Result<Vec<u8>, GateError> {
     let failed = GateError::kernel("running nft");
     let mut command = Command::new(program().ok_or(GateError::NoNft)?);
     command.args(arguments).env("LC_ALL", "C");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut exchange = || -> std::io::Result<Output> {
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -45,7 +48,11 @@ fn run(arguments: &[&str], input: &str) -> Result<Vec<u8>, GateError> {
         return Ok(output.stdout);
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let first = text.lines().find(|l| l.contains("rror")).or(text.lines().next()).unwrap_or("no reason given");
+    let first = text
+        .lines()
+        .find(|l| l.contains("rror"))
+        .or(text.lines().next())
+        .unwrap_or("no reason given");
     if text.contains("Operation not permitted") || text.contains("must be root") {
         return Err(GateError::NoPermission);
     }
@@ -56,5 +63,8 @@ fn run(arguments: &[&str], input: &str) -> Result<Vec<u8>, GateError> {
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|d| d.join("nft")).find(|p| p.is_file())
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|d| d.join("nft"))
+        .find(|p| p.is_file())
 }

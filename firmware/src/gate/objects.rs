@@ -47,7 +47,10 @@ impl Objects {
     /// Opens the socket in the caller's network namespace.
     pub fn open(table: &'static str) -> Result<Objects, GateError> {
         let socket = Socket::open(Some(rustix::net::netlink::NETFILTER));
-        Ok(Objects { socket: socket.map_err(GateError::kernel("opening nf_tables"))?, table })
+        Ok(Objects {
+            socket: socket.map_err(GateError::kernel("opening nf_tables"))?,
+            table,
+        })
     }
 
     /// Bytes that the counter `name` has seen.
@@ -63,7 +66,9 @@ impl Objects {
         let mut bytes = None;
         self.socket
             .transact(request.as_bytes(), sequence, sequence, true, |m| {
-                bytes = Object::read(m).filter(|o| o.name == name.as_bytes()).and_then(|o| o.counted());
+                bytes = Object::read(m)
+                    .filter(|o| o.name == name.as_bytes())
+                    .and_then(|o| o.counted());
                 Ok(())
             })
             .map_err(gone_or("reading a counter"))?;
@@ -91,15 +96,20 @@ impl Objects {
             body.attribute(OBJECT_TYPE, &TYPE_COUNTER.to_be_bytes());
         });
         let mut counts = Vec::new();
-        self.socket.transact(request.as_bytes(), sequence, sequence, false, |m| {
-            let object = Object::read(m).ok_or(io::ErrorKind::InvalidData)?;
-            let name = std::str::from_utf8(object.name).ok().and_then(ObjectName::parse);
-            if let Some((client, direction)) = name {
-                let bytes = object.counted().ok_or(io::ErrorKind::InvalidData)?;
-                counts.push(Count { client, direction, bytes });
-            }
-            Ok(())
-        })?;
+        self.socket
+            .transact(request.as_bytes(), sequence, sequence, false, |m| {
+                let object = Object::read(m).ok_or(io::ErrorKind::InvalidData)?;
+                let name = std::str::from_utf8(object.name).ok().and_then(ObjectName::parse);
+                if let Some((client, direction)) = name {
+                    let bytes = object.counted().ok_or(io::ErrorKind::InvalidData)?;
+                    counts.push(Count {
+                        client,
+                        direction,
+                        bytes,
+                    });
+                }
+                Ok(())
+            })?;
         Ok(counts)
     }
 
@@ -150,7 +160,12 @@ impl<'a> Object<'a> {
         if message.kind != NEW_OBJECT {
             return None;
         }
-        let mut object = Object { table: &[], name: &[], kind: 0, data: &[] };
+        let mut object = Object {
+            table: &[],
+            name: &[],
+            kind: 0,
+            data: &[],
+        };
         for (kind, value) in attributes(message.body.get(4..)?) {
             match kind {
                 OBJECT_TABLE => object.table = value.strip_suffix(&[0])?,

@@ -47,7 +47,10 @@ struct Parts {
 fn parse(json: &[u8]) -> Result<Found, GateError> {
     let unreadable = || GateError::Unreadable("listing the surviving table");
     let document: Value = serde_json::from_slice(json).map_err(|_| unreadable())?;
-    let items = document.get("nftables").and_then(Value::as_array).ok_or_else(unreadable)?;
+    let items = document
+        .get("nftables")
+        .and_then(Value::as_array)
+        .ok_or_else(unreadable)?;
     let mut clients: BTreeMap<ClientSlot, Parts> = BTreeMap::new();
     let mut found = Found::default();
     let mut ours = false;
@@ -87,9 +90,22 @@ fn parse(json: &[u8]) -> Result<Found, GateError> {
         };
         let left = quota.saturating_sub(parts.used);
         let [up, down, dropped, left] = [up, down, dropped, left].map(ByteCount::new);
-        let reading = Reading { client, up, down, dropped, exhausted: left == ByteCount::ZERO };
-        let binding = parts.binding.filter(|b| b.validate().is_ok()).map(Binding::canonical);
-        found.survivors.push(Survivor { reading, left, binding });
+        let reading = Reading {
+            client,
+            up,
+            down,
+            dropped,
+            exhausted: left == ByteCount::ZERO,
+        };
+        let binding = parts
+            .binding
+            .filter(|b| b.validate().is_ok())
+            .map(Binding::canonical);
+        found.survivors.push(Survivor {
+            reading,
+            left,
+            binding,
+        });
     }
     Ok(found)
 }
@@ -101,13 +117,17 @@ fn devices(set: &Value) -> impl Iterator<Item = Mac> {
 
 /// The elements of a verdict map: key and the client whose chain it leads to. The chains are named as the counters.
 fn targets(map: &Value) -> impl Iterator<Item = (&Value, ClientSlot)> {
-    map.get("elem").and_then(Value::as_array).into_iter().flatten().filter_map(|element| {
-        let target = element.get(1)?.get("goto")?.get("target")?.as_str()?;
-        match ObjectName::parse(target)? {
-            (_, Direction::Dropped) => None,
-            (client, _) => Some((element.get(0)?, client)),
-        }
-    })
+    map.get("elem")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|element| {
+            let target = element.get(1)?.get("goto")?.get("target")?.as_str()?;
+            match ObjectName::parse(target)? {
+                (_, Direction::Dropped) => None,
+                (client, _) => Some((element.get(0)?, client)),
+            }
+        })
 }
 
 /// Adds what one element says to the binding. An interface that no longer exists shows as a number and is left out.
@@ -151,7 +171,9 @@ mod tests {
     #[test]
     fn a_surviving_table_tells_credit_counters_and_bindings() {
         let found = parse(LISTING.as_bytes()).unwrap();
-        let [survivor] = &found.survivors[..] else { panic!("one survivor") };
+        let [survivor] = &found.survivors[..] else {
+            panic!("one survivor")
+        };
         assert_eq!(survivor.reading.passed(), ByteCount::new(400));
         assert_eq!(survivor.left, ByteCount::new(600));
         let binding = survivor.binding.as_ref().unwrap();
@@ -169,6 +191,9 @@ mod tests {
     #[test]
     fn a_table_of_another_maker_is_left_alone() {
         let foreign = LISTING.replace("schema_1", "schema_9");
-        assert!(matches!(parse(foreign.as_bytes()), Err(GateError::ForeignTable(_))));
+        assert!(matches!(
+            parse(foreign.as_bytes()),
+            Err(GateError::ForeignTable(_))
+        ));
     }
 }

@@ -19,7 +19,9 @@ pub const MAX_CLIENTS: usize = 1_024;
 pub const MAX_ADDRESSES: usize = 8;
 
 /// The maps that bindings fill, in the order in which scripts flush them.
-const MAPS: [&str; 9] = ["up4", "up6", "up6a", "down4", "down6", "down6a", "open4", "open6", "open6a"];
+const MAPS: [&str; 9] = [
+    "up4", "up6", "up6a", "down4", "down6", "down6a", "open4", "open6", "open6a",
+];
 
 /// What a client's counter counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,8 +72,18 @@ pub fn open(
     exempt: &mut dyn Iterator<Item = Mac>,
     clients: &mut dyn Iterator<Item = (ClientSlot, &Binding)>,
 ) -> String {
-    let guests = plan.guests.iter().map(|g| format!("\"{g}\"")).collect::<Vec<_>>().join(", ");
-    let uplinks = plan.uplinks.iter().map(|u| format!("\"{u}\"")).collect::<Vec<_>>().join(", ");
+    let guests = plan
+        .guests
+        .iter()
+        .map(|g| format!("\"{g}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let uplinks = plan
+        .uplinks
+        .iter()
+        .map(|u| format!("\"{u}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
     let addresses = MAX_CLIENTS * MAX_ADDRESSES;
     // A fixed size lets the kernel choose a plain hash table, which costs less per packet than a growing one.
     let mut s = format!(
@@ -149,8 +161,14 @@ pub fn open(
     let _ = writeln!(s, "add element inet {TABLE} uplinks {{ {uplinks} }}");
     for guest in &plan.guests {
         for uplink in &plan.uplinks {
-            let _ = writeln!(s, "add element inet {TABLE} paths {{ \"{guest}\" . \"{uplink}\" : goto up }}");
-            let _ = writeln!(s, "add element inet {TABLE} paths {{ \"{uplink}\" . \"{guest}\" : goto down }}");
+            let _ = writeln!(
+                s,
+                "add element inet {TABLE} paths {{ \"{guest}\" . \"{uplink}\" : goto up }}"
+            );
+            let _ = writeln!(
+                s,
+                "add element inet {TABLE} paths {{ \"{uplink}\" . \"{guest}\" : goto down }}"
+            );
         }
     }
     let _ = write!(
@@ -186,7 +204,10 @@ pub fn open(
     let _ = writeln!(s, " chain postrouting {{");
     for (on, family) in [(plan.masquerade_ipv4, "ipv4"), (plan.masquerade_ipv6, "ipv6")] {
         if on {
-            let _ = writeln!(s, "  meta nfproto {family} iifname @guests oifname @uplinks masquerade");
+            let _ = writeln!(
+                s,
+                "  meta nfproto {family} iifname @guests oifname @uplinks masquerade"
+            );
         }
     }
     s.push_str(" }\n}\n");
@@ -206,7 +227,7 @@ pub fn open(
 pub fn create(client: ClientSlot) -> String {
     let t = TABLE;
     format!(
-        "create quota inet {t} q{client} {{ over 0 bytes; }}
+        "create quota inet {t} q{client} over 0 bytes
 create counter inet {t} u{client}
 create counter inet {t} d{client}
 create counter inet {t} x{client}
@@ -280,7 +301,10 @@ mod tests {
             let name = ObjectName::counter(ClientSlot(65_535), direction);
             assert_eq!(ObjectName::parse(&name), Some((ClientSlot(65_535), direction)));
         }
-        assert_eq!(ObjectName::parse_quota(&ObjectName::quota(ClientSlot(3))), Some(ClientSlot(3)));
+        assert_eq!(
+            ObjectName::parse_quota(&ObjectName::quota(ClientSlot(3))),
+            Some(ClientSlot(3))
+        );
         for other in ["", "u", "u65536", "up", "d-1", "y1"] {
             assert_eq!(ObjectName::parse(other), None, "{other}");
         }

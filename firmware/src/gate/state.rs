@@ -122,7 +122,10 @@ impl Gate {
     /// Lays the rules anew, in one transaction and without losing a byte of credit. Needed after a guest or uplink
     /// interface was created again: until then its guests pass nothing.
     pub fn refresh(&mut self) -> Result<(), GateError> {
-        let clients = self.clients.iter().filter_map(|(slot, c)| Some((*slot, c.binding.as_ref()?)));
+        let clients = self
+            .clients
+            .iter()
+            .filter_map(|(slot, c)| Some((*slot, c.binding.as_ref()?)));
         let script = ruleset::open(
             &self.plan,
             &mut self.blocked.iter().copied(),
@@ -158,7 +161,12 @@ impl Gate {
     /// limit stay.
     pub fn rebind(&mut self, client: ClientSlot, binding: Binding) -> Result<(), GateError> {
         let binding = self.admit(client, binding)?;
-        let old = self.clients.get(&client).ok_or(GateError::UnknownClient(client))?.binding.clone();
+        let old = self
+            .clients
+            .get(&client)
+            .ok_or(GateError::UnknownClient(client))?
+            .binding
+            .clone();
         let mut script = String::new();
         if let Some(old) = old.filter(|b| self.charges(b.mac)) {
             script += &ruleset::elements("delete", client, &old);
@@ -181,11 +189,18 @@ impl Gate {
     /// # Errors
     /// Unknown client; the table is gone; the kernel's refusal. The old limit or the new one holds.
     pub fn grant(&mut self, client: ClientSlot, limit: ByteCount) -> Result<(), GateError> {
-        let state = self.clients.get_mut(&client).ok_or(GateError::UnknownClient(client))?;
-        let (quota, dropped) = (ObjectName::quota(client), ObjectName::counter(client, Direction::Dropped));
+        let state = self
+            .clients
+            .get_mut(&client)
+            .ok_or(GateError::UnknownClient(client))?;
+        let (quota, dropped) = (
+            ObjectName::quota(client),
+            ObjectName::counter(client, Direction::Dropped),
+        );
         let mut seen = self.objects.counter(&dropped)?;
         for _ in 0..MAX_ROUNDS {
-            self.objects.set_quota(&quota, limit.value().saturating_add(seen).min(MAX_QUOTA))?;
+            self.objects
+                .set_quota(&quota, limit.value().saturating_add(seen).min(MAX_QUOTA))?;
             state.allowed = limit.value();
             state.armed = seen;
             seen = self.objects.counter(&dropped)?;
@@ -212,7 +227,10 @@ impl Gate {
 
     /// The newest limit of a client: bytes that may ever pass.
     pub fn allowed(&self, client: ClientSlot) -> Result<ByteCount, GateError> {
-        self.clients.get(&client).map(|c| ByteCount::new(c.allowed)).ok_or(GateError::UnknownClient(client))
+        self.clients
+            .get(&client)
+            .map(|c| ByteCount::new(c.allowed))
+            .ok_or(GateError::UnknownClient(client))
     }
 
     /// Who is attached, and with which binding.
@@ -242,7 +260,10 @@ impl Gate {
 
     /// Reads one client.
     pub fn read_one(&mut self, client: ClientSlot) -> Result<Reading, GateError> {
-        let state = self.clients.get_mut(&client).ok_or(GateError::UnknownClient(client))?;
+        let state = self
+            .clients
+            .get_mut(&client)
+            .ok_or(GateError::UnknownClient(client))?;
         let [up, down, dropped] = [Direction::Up, Direction::Down, Direction::Dropped]
             .map(|d| self.objects.counter(&ObjectName::counter(client, d)));
         state.reading(client, up?, down?, dropped?)
@@ -250,7 +271,12 @@ impl Gate {
 
     /// Takes a client's packets away, then reads what it used in all, then forgets it. The slot is free again.
     pub fn detach(&mut self, client: ClientSlot) -> Result<Reading, GateError> {
-        let binding = self.clients.get(&client).ok_or(GateError::UnknownClient(client))?.binding.clone();
+        let binding = self
+            .clients
+            .get(&client)
+            .ok_or(GateError::UnknownClient(client))?
+            .binding
+            .clone();
         if let Some(binding) = binding.filter(|b| self.charges(b.mac)) {
             nft::apply(&ruleset::elements("delete", client, &binding))?;
         }
@@ -306,7 +332,10 @@ impl Gate {
         }
         for (holder, other) in self.clients.iter().filter(|(slot, _)| **slot != client) {
             if let Some(address) = other.binding.as_ref().and_then(|b| b.shared_address(&binding)) {
-                return Err(GateError::AddressTaken { address, holder: *holder });
+                return Err(GateError::AddressTaken {
+                    address,
+                    holder: *holder,
+                });
             }
         }
         Ok(binding)
@@ -335,14 +364,28 @@ impl Gate {
             return Ok(());
         }
         nft::apply(&script)?;
-        if block { self.blocked.insert(mac) } else { self.blocked.remove(&mac) };
-        if exempt { self.exempt.insert(mac) } else { self.exempt.remove(&mac) };
+        if block {
+            self.blocked.insert(mac)
+        } else {
+            self.blocked.remove(&mac)
+        };
+        if exempt {
+            self.exempt.insert(mac)
+        } else {
+            self.exempt.remove(&mac)
+        };
         Ok(())
     }
 }
 
 impl Client {
-    fn reading(&mut self, client: ClientSlot, up: u64, down: u64, dropped: u64) -> Result<Reading, GateError> {
+    fn reading(
+        &mut self,
+        client: ClientSlot,
+        up: u64,
+        down: u64,
+        dropped: u64,
+    ) -> Result<Reading, GateError> {
         if up < self.passed.0 || down < self.passed.1 || dropped < self.armed {
             return Err(GateError::CounterReset(client));
         }

@@ -6,6 +6,7 @@ use super::objects::{NFTABLES_GROUP, used_up};
 use super::{ClientSlot, GateError};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// What the kernel told.
@@ -31,13 +32,18 @@ impl Watcher {
     /// No permission, or a kernel without nf_tables.
     pub fn open() -> Result<Watcher, GateError> {
         let socket = Socket::listen(Some(rustix::net::netlink::NETFILTER), NFTABLES_GROUP);
-        Ok(Watcher { socket: socket.map_err(GateError::kernel("listening for used-up credit"))? })
+        Ok(Watcher {
+            socket: socket.map_err(GateError::kernel("listening for used-up credit"))?,
+        })
     }
 
     /// Takes what has been told so far, without waiting. Empty is normal.
     pub fn drain(&mut self) -> Result<Vec<WatcherEvent>, GateError> {
         let mut events = Vec::new();
-        match self.socket.drain(|m| events.extend(used_up(m).map(WatcherEvent::UsedUp))) {
+        match self
+            .socket
+            .drain(|m| events.extend(used_up(m).map(WatcherEvent::UsedUp)))
+        {
             Ok(()) => Ok(events),
             Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                 events.push(WatcherEvent::Overrun);
@@ -57,7 +63,10 @@ impl Watcher {
             if !events.is_empty() || left.is_zero() {
                 return Ok(events);
             }
-            let mut ready = [rustix::event::PollFd::new(&self.socket, rustix::event::PollFlags::IN)];
+            let mut ready = [rustix::event::PollFd::new(
+                &self.socket,
+                rustix::event::PollFlags::IN,
+            )];
             let time = rustix::event::Timespec {
                 tv_sec: left.as_secs() as i64,
                 tv_nsec: i64::from(left.subsec_nanos()) as _,
@@ -75,7 +84,12 @@ impl Watcher {
     /// When called outside a runtime that has its IO driver on.
     pub fn into_async(self) -> Result<AsyncWatcher, GateError> {
         let failed = GateError::kernel("listening for used-up credit");
-        Ok(AsyncWatcher { ready: AsyncFd::new(self.socket).map_err(failed)? })
+        // SAFETY: `Socket` owns its descriptor and answers `as_raw_fd` with it for as long as it lives; only shared
+        // and mutable borrows of it leave the `AsyncFd`, and nothing in `Socket` closes or replaces the descriptor.
+        let ready = unsafe { AsyncFd::register_with_interest(self.socket, Interest::READABLE) };
+        Ok(AsyncWatcher {
+            ready: ready.map_err(|e| failed(e.into()))?,
+        })
     }
 }
 
@@ -101,7 +115,9 @@ impl AsyncWatcher {
                 Err(e) => return Err(failed(e)),
             };
             let mut events = Vec::new();
-            let read = guard.get_inner_mut().drain(|m| events.extend(used_up(m).map(WatcherEvent::UsedUp)));
+            let read = guard
+                .get_inner_mut()
+                .drain(|m| events.extend(used_up(m).map(WatcherEvent::UsedUp)));
             match read {
                 Ok(()) => guard.clear_ready(),
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => events.push(WatcherEvent::Overrun),

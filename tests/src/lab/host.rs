@@ -48,7 +48,9 @@ impl Counters {
 
 impl Host {
     pub(super) fn named(name: &str) -> Host {
-        Host { name: name.to_owned() }
+        Host {
+            name: name.to_owned(),
+        }
     }
 
     /// The name of the namespace, for `ip -n`.
@@ -59,7 +61,10 @@ impl Host {
     /// A command that will run on this host. Its process id is the program's own, so it can be signalled.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path())).arg("--").arg(program);
+        command
+            .arg(format!("--net={}", self.path()))
+            .arg("--")
+            .arg(program);
         command
     }
 
@@ -67,14 +72,25 @@ impl Host {
     pub fn try_run(&self, line: &str) -> Output {
         let mut words = line.split_whitespace();
         let mut command = self.command(words.next().expect("a command line has a program"));
-        command.args(words).output().unwrap_or_else(|e| panic!("{}: {line}: {e}", self.name))
+        command
+            .args(words)
+            .output()
+            .unwrap_or_else(|e| panic!("{}: {line}: {e}", self.name))
     }
 
     /// Runs a command line that must succeed, and gives its output.
     pub fn run(&self, line: &str) -> String {
         let output = self.try_run(line);
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{}: {line}: {}\n{out}{err}", self.name, output.status);
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(
+            output.status.success(),
+            "{}: {line}: {}\n{out}{err}",
+            self.name,
+            output.status
+        );
         out.into_owned()
     }
 
@@ -85,20 +101,34 @@ impl Host {
             let inside = scope.spawn(|| {
                 let namespace = File::open(self.path()).expect("the namespace is there");
                 let kind = rustix::thread::LinkNameSpaceType::Network;
-                rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).expect("entering a namespace");
+                rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind))
+                    .expect("entering a namespace");
                 work()
             });
-            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            inside
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
     /// Kernel counters of an interface of this host.
     pub fn counters(&self, device: &str) -> Counters {
-        let text = self.within(|| std::fs::read_to_string("/proc/thread-self/net/dev").expect("net/dev can be read"));
-        let line = text.lines().find_map(|l| l.trim_start().strip_prefix(device)?.strip_prefix(':'));
+        let text = self
+            .within(|| std::fs::read_to_string("/proc/thread-self/net/dev").expect("net/dev can be read"));
+        let line = text
+            .lines()
+            .find_map(|l| l.trim_start().strip_prefix(device)?.strip_prefix(':'));
         let line = line.unwrap_or_else(|| panic!("{} has no interface {device}", self.name));
-        let n: Vec<u64> = line.split_whitespace().map(|w| w.parse().expect("a counter is a number")).collect();
-        Counters { rx_bytes: n[0], rx_packets: n[1], tx_bytes: n[8], tx_packets: n[9] }
+        let n: Vec<u64> = line
+            .split_whitespace()
+            .map(|w| w.parse().expect("a counter is a number"))
+            .collect();
+        Counters {
+            rx_bytes: n[0],
+            rx_packets: n[1],
+            tx_bytes: n[8],
+            tx_packets: n[9],
+        }
     }
 
     fn path(&self) -> String {

@@ -19,7 +19,11 @@ pub struct Plan {
 impl Default for Plan {
     /// One client, offload off, full speed.
     fn default() -> Plan {
-        Plan { clients: 1, offload: false, rate_kbit: None }
+        Plan {
+            clients: 1,
+            offload: false,
+            rate_kbit: None,
+        }
     }
 }
 
@@ -44,17 +48,32 @@ pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
     }
     let relay = host("relay");
     let uplink = host("uplink");
-    for setting in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding"] {
+    for setting in [
+        "net.ipv4.ip_forward",
+        "net.ipv6.conf.all.forwarding",
+        "net.ipv6.conf.default.forwarding",
+    ] {
         relay.within(|| set(setting, "1"));
     }
-    sh(&format!("ip link add {} netns relay type veth peer name {} netns uplink", Lab::UP, Lab::ETH));
+    sh(&format!(
+        "ip link add {} netns relay type veth peer name {} netns uplink",
+        Lab::UP,
+        Lab::ETH
+    ));
     let clients: Vec<Host> = (0..plan.clients).map(|i| host(&format!("client{i}"))).collect();
     if clients.len() == 1 {
-        sh(&format!("ip link add {} netns relay type veth peer name {} netns client0", Lab::GUEST, Lab::ETH));
+        sh(&format!(
+            "ip link add {} netns relay type veth peer name {} netns client0",
+            Lab::GUEST,
+            Lab::ETH
+        ));
     } else {
         relay.run(&format!("ip link add {} type bridge", Lab::GUEST));
         for i in 0..clients.len() {
-            sh(&format!("ip link add port{i} netns relay type veth peer name {} netns client{i}", Lab::ETH));
+            sh(&format!(
+                "ip link add port{i} netns relay type veth peer name {} netns client{i}",
+                Lab::ETH
+            ));
             relay.run(&format!("ip link set port{i} master {}", Lab::GUEST));
             relay.run(&format!("ip link set port{i} type bridge_slave isolated on"));
             finish(&relay, &format!("port{i}"), plan);
@@ -65,10 +84,22 @@ pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
     finish(&relay, Lab::GUEST, plan);
     finish(&relay, Lab::UP, plan);
     relay.run(&format!("ip addr add {}/24 dev {}", Lab::RELAY4, Lab::GUEST));
-    relay.run(&format!("ip addr add {}/64 dev {} nodad", Lab::RELAY6_LINK, Lab::GUEST));
-    relay.run(&format!("ip addr add {}/64 dev {} nodad", Lab::RELAY6, Lab::GUEST));
+    relay.run(&format!(
+        "ip addr add {}/64 dev {} nodad",
+        Lab::RELAY6_LINK,
+        Lab::GUEST
+    ));
+    relay.run(&format!(
+        "ip addr add {}/64 dev {} nodad",
+        Lab::RELAY6,
+        Lab::GUEST
+    ));
     relay.run(&format!("ip addr add {}/24 dev {}", Lab::RELAY_UP4, Lab::UP));
-    relay.run(&format!("ip addr add {}/64 dev {} nodad", Lab::RELAY_UP6, Lab::UP));
+    relay.run(&format!(
+        "ip addr add {}/64 dev {} nodad",
+        Lab::RELAY_UP6,
+        Lab::UP
+    ));
 
     finish(&uplink, Lab::ETH, plan);
     uplink.run(&format!("ip addr add {}/24 dev {}", Lab::UPLINK4, Lab::ETH));
@@ -82,8 +113,13 @@ pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
         client.run(&format!("ip addr add {}/24 dev {}", client4(i), Lab::ETH));
         client.run(&format!("ip addr add {}/64 dev {} nodad", client6(i), Lab::ETH));
         client.run(&format!("ip route add default via {}", Lab::RELAY4));
-        client.run(&format!("ip -6 route add default via {} dev {}", Lab::RELAY6_LINK, Lab::ETH));
-        relay.run(&format!("ip -6 route add {}/64 dev {}", client6(i), Lab::GUEST).replace("::2/64", "::/64"));
+        client.run(&format!(
+            "ip -6 route add default via {} dev {}",
+            Lab::RELAY6_LINK,
+            Lab::ETH
+        ));
+        relay
+            .run(&format!("ip -6 route add {}/64 dev {}", client6(i), Lab::GUEST).replace("::2/64", "::/64"));
     }
     if let Some(rate) = plan.rate_kbit {
         // 10 ms of burst, at least a packet with its header, and a queue of 100 ms at least.
@@ -116,7 +152,9 @@ fn finish(host: &Host, device: &str, plan: &Plan) {
     if !plan.offload {
         // The sizes bound what may be built on this interface; together with ethtool's switches, which are not
         // installed everywhere, they are what turns offload off.
-        host.run(&format!("ip link set {device} gso_max_segs 1 gso_max_size 1500 gro_max_size 1500"));
+        host.run(&format!(
+            "ip link set {device} gso_max_segs 1 gso_max_size 1500 gro_max_size 1500"
+        ));
     }
     host.run(&format!("ip link set {device} up"));
 }
@@ -133,7 +171,13 @@ fn run_is_ours() -> bool {
 /// A command line on the lab's own root: split at blanks, must succeed.
 fn sh(line: &str) {
     let mut words = line.split_whitespace();
-    let output = Command::new(words.next().expect("a program")).args(words).output();
+    let output = Command::new(words.next().expect("a program"))
+        .args(words)
+        .output();
     let output = output.unwrap_or_else(|e| panic!("{line}: {e}"));
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
