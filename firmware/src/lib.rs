@@ -4,4 +4,5 @@
 
 pub mod chain;
 pub mod gate;
+pub mod store;
 pub mod wallet;

@@ -1,0 +1,455 @@
+//! The open store.
+
+use super::journal::{self, Journal};
+use super::{FOLD_AT, FORMAT, MAX_JOURNAL, Row, StoreError, Table, Write};
+use redb::backends::FileBackend;
+use redb::{ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Memory for cached pages, bytes: the busiest channels' rows stay in it, and an idle relay stays small.
+const CACHE: usize = 4 * 1024 * 1024;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+
+const META_FORMAT: &str = "format";
+const META_GENERATION: &str = "generation";
+const META_RESTORED: &str = "restored";
+
+/// Where a new store comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A new seed: nothing was ever promised under it.
+    New,
+    /// A seed or a backup that was in use before (MONEY.md rule 16).
+    Restored,
+}
+
+/// The open store. All methods block on the disk: call them from a thread that may.
+///
+/// One process has it open at a time. After [`StoreError::Io`] from a commit, drop it and open it again: only then
+/// is it known whether that commit happened.
+#[derive(Debug)]
+pub struct Store {
+    db: redb::Database,
+    path: PathBuf,
+    generation: u64,
+    end: Mutex<JournalEnd>,
+}
+
+#[derive(Debug)]
+struct JournalEnd {
+    next: u64,
+    bytes: u64,
+}
+
+/// All rows, and the journal's values as they stand in the file.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) rows: Vec<(Table, Row)>,
+    pub(super) journal: Vec<Vec<u8>>,
+}
+
+impl Store {
+    /// Makes a new, empty store with file mode 0600. A power cut leaves a whole one or none.
+    pub fn create(path: &Path, origin: Origin) -> Result<(), StoreError> {
+        build(path, |backend| {
+            Store::create_on(backend, path, origin, 0)?;
+            Ok(())
+        })
+    }
+
+    /// Opens the store, checks every page's checksum, and raises its generation durably.
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|error| StoreError::io(path, error))?;
+        file.set_permissions(Permissions::from_mode(0o600))
+            .map_err(|error| StoreError::io(path, error))?;
+        Store::open_on(file_backend(file, path)?, path)
+    }
+
+    /// Opens a store on any storage: the place where tests cut the power. `path` is for messages only.
+    pub fn open_on(backend: impl StorageBackend, path: &Path) -> Result<Store, StoreError> {
+        // redb makes a database out of nothing; a store whose bytes are gone is damaged, not new.
+        if backend.len().map_err(|error| StoreError::io(path, error))? == 0 {
+            return Err(StoreError::unreadable(path, "the file is empty"));
+        }
+        // redb answers most damage with an error, but some of it with a panic.
+        let db = catch_unwind(AssertUnwindSafe(|| inspect(backend, path)))
+            .unwrap_or_else(|_| Err(StoreError::unreadable(path, "its page allocator makes no sense")))?;
+        let mut store = Store {
+            db,
+            path: path.to_owned(),
+            generation: 0,
+            end: Mutex::new(JournalEnd { next: 0, bytes: 0 }),
+        };
+        store.generation = store.raise_generation()?;
+        store.end = Mutex::new(store.read_end()?);
+        Ok(store)
+    }
+
+    /// Makes an empty store on any storage that is empty. `path` is for messages only.
+    pub fn create_on(
+        backend: impl StorageBackend,
+        path: &Path,
+        origin: Origin,
+        generation: u64,
+    ) -> Result<Store, StoreError> {
+        if backend.len().map_err(|error| StoreError::io(path, error))? != 0 {
+            return Err(StoreError::Exists {
+                path: path.to_owned(),
+            });
+        }
+        let store = Store {
+            db: database(backend, path)?,
+            path: path.to_owned(),
+            generation,
+            end: Mutex::new(JournalEnd { next: 0, bytes: 0 }),
+        };
+        store.transact(|txn| {
+            let mut meta = txn.open_table(META)?;
+            meta.insert(META_FORMAT, FORMAT.to_le_bytes().as_slice())?;
+            meta.insert(META_GENERATION, generation.to_le_bytes().as_slice())?;
+            if origin == Origin::Restored {
+                meta.insert(META_RESTORED, [1].as_slice())?;
+            }
+            txn.open_table(JOURNAL)?;
+            for table in Table::ALL {
+                txn.open_table(definition(table))?;
+            }
+            Ok(())
+        })?;
+        Ok(store)
+    }
+
+    /// How often this store was opened, this time included: a copied card shows an old one to its peers.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The store came from a backup or from seed words, and [`Write::ClearRestored`] was not committed since.
+    pub fn restored(&self) -> Result<bool, StoreError> {
+        self.look(|txn| Ok(txn.open_table(META)?.get(META_RESTORED)?.is_some()))
+    }
+
+    /// Makes all writes durable in one transaction. When it returns `Ok`, a power cut takes nothing of it; until
+    /// then a cut leaves all of it or nothing.
+    pub fn commit(&self, writes: &[Write<'_>]) -> Result<(), StoreError> {
+        let blob = journal::pack(writes)?;
+        let mut end = self.end();
+        let bytes = end.bytes + blob.len() as u64;
+        if !blob.is_empty() && bytes > MAX_JOURNAL {
+            return Err(StoreError::JournalFull);
+        }
+        let next = end.next;
+        self.transact(|txn| {
+            apply(txn, writes)?;
+            if !blob.is_empty() {
+                txn.open_table(JOURNAL)?.insert(next, blob.as_slice())?;
+            }
+            Ok(())
+        })?;
+        if !blob.is_empty() {
+            *end = JournalEnd {
+                next: next + 1,
+                bytes,
+            };
+        }
+        Ok(())
+    }
+
+    /// Writes what the journal comes to and clears the journal, in one transaction. Journal entries among
+    /// `writes` begin the new journal.
+    pub fn commit_folded(&self, writes: &[Write<'_>]) -> Result<(), StoreError> {
+        let blob = journal::pack(writes)?;
+        let mut end = self.end();
+        let mut next = end.next;
+        self.transact(|txn| {
+            apply(txn, writes)?;
+            let mut journal = txn.open_table(JOURNAL)?;
+            journal.retain(|_, _| false)?;
+            if !blob.is_empty() {
+                journal.insert(next, blob.as_slice())?;
+            }
+            Ok(())
+        })?;
+        next += u64::from(!blob.is_empty());
+        *end = JournalEnd {
+            next,
+            bytes: blob.len() as u64,
+        };
+        Ok(())
+    }
+
+    /// Every row of a table, by rising key.
+    pub fn load(&self, table: Table) -> Result<Vec<Row>, StoreError> {
+        self.load_from(table, &[], usize::MAX)
+    }
+
+    /// At most `limit` rows of a table from key `first` on, by rising key: for tables that grow for years.
+    pub fn load_from(&self, table: Table, first: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.look(|txn| {
+            let opened = match txn.open_table(definition(table)) {
+                Ok(opened) => opened,
+                // A table that a newer version added and this file does not have yet.
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            opened
+                .range(first..)?
+                .take(limit)
+                .map(|row| {
+                    let (key, value) = row?;
+                    Ok(Row {
+                        key: key.value().to_vec(),
+                        value: value.value().to_vec(),
+                    })
+                })
+                .collect()
+        })
+    }
+
+    /// One row's value.
+    pub fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.look(|txn| match txn.open_table(definition(table)) {
+            Ok(opened) => Ok(opened.get(key)?.map(|value| value.value().to_vec())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    /// The journal since the last fold.
+    pub fn journal(&self) -> Result<Journal, StoreError> {
+        let blobs = self.look(|txn| {
+            let mut blobs = Vec::new();
+            for row in txn.open_table(JOURNAL)?.iter()? {
+                blobs.push(row?.1.value().to_vec());
+            }
+            Ok(blobs)
+        })?;
+        let mut journal = Journal::default();
+        for blob in blobs {
+            journal
+                .push(blob)
+                .ok_or_else(|| StoreError::unreadable(&self.path, "the journal's lengths do not add up"))?;
+        }
+        Ok(journal)
+    }
+
+    /// Folding the journal pays now.
+    pub fn should_fold(&self) -> bool {
+        self.end().bytes >= FOLD_AT
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Everything, as of one moment.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.look(|txn| {
+            let mut snapshot = Snapshot::default();
+            for table in Table::ALL {
+                let opened = match txn.open_table(definition(table)) {
+                    Ok(opened) => opened,
+                    Err(TableError::TableDoesNotExist(_)) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                for row in opened.iter()? {
+                    let (key, value) = row?;
+                    let row = Row {
+                        key: key.value().to_vec(),
+                        value: value.value().to_vec(),
+                    };
+                    snapshot.rows.push((table, row));
+                }
+            }
+            for row in txn.open_table(JOURNAL)?.iter()? {
+                snapshot.journal.push(row?.1.value().to_vec());
+            }
+            Ok(snapshot)
+        })
+    }
+
+    fn raise_generation(&self) -> Result<u64, StoreError> {
+        let generation = self
+            .look(|txn| {
+                Ok(txn
+                    .open_table(META)?
+                    .get(META_GENERATION)?
+                    .map(|v| v.value().to_vec()))
+            })?
+            .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
+            .ok_or_else(|| StoreError::unreadable(&self.path, "it has no generation"))?
+            .saturating_add(1);
+        self.transact(|txn| {
+            let bytes = generation.to_le_bytes();
+            txn.open_table(META)?.insert(META_GENERATION, bytes.as_slice())?;
+            Ok(())
+        })?;
+        Ok(generation)
+    }
+
+    fn read_end(&self) -> Result<JournalEnd, StoreError> {
+        self.look(|txn| {
+            let journal = txn.open_table(JOURNAL)?;
+            let mut end = JournalEnd { next: 0, bytes: 0 };
+            for row in journal.iter()? {
+                let (key, value) = row?;
+                end.next = key.value() + 1;
+                end.bytes += value.value().len() as u64;
+            }
+            Ok(end)
+        })
+    }
+
+    fn end(&self) -> MutexGuard<'_, JournalEnd> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One durable transaction; nothing of it stays when `work` fails.
+    fn transact(
+        &self,
+        work: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let run = || -> Result<(), redb::Error> {
+            let txn = self.db.begin_write()?;
+            work(&txn)?;
+            txn.commit()?;
+            Ok(())
+        };
+        run().map_err(|error| StoreError::database(&self.path, error))
+    }
+
+    fn look<T>(
+        &self,
+        work: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let run = || work(&self.db.begin_read()?);
+        run().map_err(|error| StoreError::database(&self.path, error))
+    }
+}
+
+/// Makes a store file beside `path`, lets `fill` write it, and only then gives it its name.
+pub(super) fn build(
+    path: &Path,
+    fill: impl FnOnce(FileBackend) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(StoreError::Exists {
+            path: path.to_owned(),
+        });
+    }
+    let unfinished = path.with_extension("unfinished");
+    let work = || {
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreError::io(path, error)),
+            _ => {}
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)
+            .map_err(|error| StoreError::io(path, error))?;
+        fill(file_backend(file, path)?)?;
+        // redb has synced the file; the name needs the folder's sync.
+        fs::rename(&unfinished, path).map_err(|error| StoreError::io(path, error))?;
+        let folder = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| StoreError::io(folder, error))
+    };
+    work().inspect_err(|_| drop(fs::remove_file(&unfinished)))
+}
+
+fn file_backend(file: File, path: &Path) -> Result<FileBackend, StoreError> {
+    FileBackend::new(file).map_err(|error| StoreError::database(path, error))
+}
+
+fn database(backend: impl StorageBackend, path: &Path) -> Result<redb::Database, StoreError> {
+    redb::Builder::new()
+        .set_cache_size(CACHE)
+        .create_with_backend(backend)
+        .map_err(|error| StoreError::database(path, error))
+}
+
+/// Opens the file, and refuses it unless it is a store of a known format whose every page is what was written.
+fn inspect(backend: impl StorageBackend, path: &Path) -> Result<redb::Database, StoreError> {
+    let mut db = database(backend, path)?;
+    let format = read_format(&db, path)?;
+    if format > FORMAT {
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found: format,
+            known: FORMAT,
+        });
+    }
+    if !db
+        .check_integrity()
+        .map_err(|error| StoreError::database(path, error))?
+    {
+        tracing::warn!(
+            "{}: the newest commit was not whole and was rolled back to the one before",
+            path.display()
+        );
+    }
+    Ok(db)
+}
+
+fn read_format(db: &redb::Database, path: &Path) -> Result<u32, StoreError> {
+    let read = || -> Result<Option<u32>, redb::Error> {
+        let bytes = match db.begin_read()?.open_table(META) {
+            Ok(meta) => meta.get(META_FORMAT)?.map(|v| v.value().to_vec()),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(bytes.and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?))))
+    };
+    read()
+        .map_err(|error| StoreError::database(path, error))?
+        .ok_or_else(|| StoreError::unreadable(path, "it is not a turnpike store"))
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+fn apply(txn: &redb::WriteTransaction, writes: &[Write<'_>]) -> Result<(), redb::Error> {
+    // Each table is opened once, however many rows of it change.
+    for table in Table::ALL {
+        let mut opened = None;
+        for write in writes {
+            let (key, value) = match *write {
+                Write::Put { table: t, key, value } if t == table => (key, Some(value)),
+                Write::Delete { table: t, key } if t == table => (key, None),
+                _ => continue,
+            };
+            let rows = match &mut opened {
+                Some(rows) => rows,
+                None => opened.insert(txn.open_table(definition(table))?),
+            };
+            match value {
+                Some(value) => drop(rows.insert(key, value)?),
+                None => drop(rows.remove(key)?),
+            }
+        }
+    }
+    if writes.contains(&Write::ClearRestored) {
+        txn.open_table(META)?.remove(META_RESTORED)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The store: everything that must outlive a power cut, in one redb file.
+//!
+//! What it does: makes a list of writes durable in one transaction, keeps the journal of payments beside the
+//! tables in the same file, writes and reads encrypted backups.
+//! What comes in: bytes under a [`Table`] and a key, journal entries. What goes out: the same bytes, in order.
+//! What it never does: read meaning into a value (values carry their own version byte), take a damaged file for
+//! an empty one, go on after a failed write.
+//! Spec page: `protocol/spec/store.md`.
+
+mod backup;
+mod database;
+mod error;
+#[cfg(any(test, feature = "faults"))]
+pub mod fault;
+mod journal;
+#[cfg(test)]
+mod tests;
+
+pub use backup::{Backup, import};
+pub use database::{Origin, Store};
+pub use error::StoreError;
+pub use journal::Journal;
+
+/// Version of the file: its tables and the framing of the journal. A file of a newer version is refused.
+pub const FORMAT: u32 = 1;
+/// Longest journal entry, bytes: its length is stored in two bytes. A payment needs about 90.
+pub const MAX_ENTRY: usize = u16::MAX as usize;
+/// Most bytes of journal before [`StoreError::JournalFull`]: about 180,000 payments, read back in well under a
+/// second, so that a restart stays quick. Fold long before: see [`FOLD_AT`].
+pub const MAX_JOURNAL: u64 = 16 * 1024 * 1024;
+/// Bytes of journal at which folding pays: writing 4,096 channels anew costs about as much as this many entries.
+pub const FOLD_AT: u64 = 1024 * 1024;
+
+/// What a row is about. Names are frozen; new tables are added at the end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Table {
+    /// The node's own counters: next slot, key counters, version of the price sheet.
+    Node,
+    /// One row per channel, by slot.
+    Channel,
+    /// One row per service account, by client.
+    Account,
+    /// What is remembered of a peer: pinned identity, highest store generation seen.
+    Peer,
+    /// Receipts that both sides signed, by channel and number.
+    Receipt,
+    /// Sales per client and day, who is blocked, who is exempt.
+    Client,
+    /// The on-chain wallet's change sets.
+    Wallet,
+    /// Headers and broadcasts that the chain watcher must know again after a restart.
+    Chain,
+}
+
+impl Table {
+    /// Every table, in frozen order.
+    pub const ALL: [Table; 8] = [
+        Table::Node,
+        Table::Channel,
+        Table::Account,
+        Table::Peer,
+        Table::Receipt,
+        Table::Client,
+        Table::Wallet,
+        Table::Chain,
+    ];
+
+    /// The frozen name, as it stands in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::Node => "node",
+            Table::Channel => "channel",
+            Table::Account => "account",
+            Table::Peer => "peer",
+            Table::Receipt => "receipt",
+            Table::Client => "client",
+            Table::Wallet => "wallet",
+            Table::Chain => "chain",
+        }
+    }
+}
+
+/// One change. All changes of one commit become durable together or not at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Write<'a> {
+    /// Sets a row.
+    Put {
+        /// The table.
+        table: Table,
+        /// The row's key.
+        key: &'a [u8],
+        /// The row's value, whose first byte is its version.
+        value: &'a [u8],
+    },
+    /// Removes a row; nothing happens where there is none.
+    Delete {
+        /// The table.
+        table: Table,
+        /// The row's key.
+        key: &'a [u8],
+    },
+    /// Appends an entry to the journal.
+    Journal(&'a [u8]),
+    /// The caller has acted on [`Store::restored`] and does not need to be told again.
+    ClearRestored,
+}
+
+/// One row of a table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value, whose first byte is its version.
+    pub value: Vec<u8>,
+}
