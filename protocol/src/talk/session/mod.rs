@@ -1,6 +1,7 @@
 //! Sessions: Noise XX (or IK towards a known peer), then proofs of identity, then frames.
 //!
-//! What it does: encrypts and authenticates frames between two nodes, over a stream ([`StreamSession`]); rekeys both directions at fixed points; refuses replays.
+//! What it does: encrypts and authenticates frames between two nodes, over a stream ([`StreamSession`]) or over
+//! datagrams ([`DatagramSession`]); rekeys both directions at fixed points; refuses replays.
 //! What comes in: bytes from the bearer, frames to seal, the time, 32 fresh random bytes per session.
 //! What goes out: bytes for the bearer, whole frames, one [`Peer`] when its identity is proven.
 //! What it never does: deliver or accept a frame before both sides have proven who they are; read a frame's contents;
@@ -11,15 +12,21 @@
 //! 2. send what `poll_action` yields, pass in what arrives, wake up at `next_timeout`;
 //! 3. after [`Action::Established`], `seal` and `poll_frame`.
 //!
+//! Spec page: `protocol/spec/session.md`.
 
 mod cipher;
+mod datagram;
 mod error;
 mod noise;
+mod packet;
 mod proof;
 mod stream;
+mod window;
 
+pub use datagram::DatagramSession;
 pub use error::{Fault, SessionError};
 pub use noise::noise_public;
+pub use packet::{Ignored, Received, Route, route};
 pub use stream::StreamSession;
 
 use crate::base::{GenesisHash, NodeId};
@@ -28,6 +35,8 @@ use alloc::vec::Vec;
 
 /// Bytes that sealing adds to a frame on a stream: 2 of length, 16 of authentication tag.
 pub const STREAM_OVERHEAD: usize = 2 + cipher::TAG;
+/// Bytes that sealing adds to a frame in a datagram: 1 of kind, 4 of session id, 8 of counter, 16 of tag.
+pub const DATAGRAM_OVERHEAD: usize = 13 + cipher::TAG;
 
 /// What a session needs of this node: shared by reference, since keys and contexts are made once.
 #[derive(Clone, Copy, Debug)]

@@ -32,7 +32,6 @@ pub(super) enum Bearer {
     /// Ordered bytes.
     Stream = 1,
     /// Packets that may be lost, repeated and reordered.
-    #[allow(dead_code)] // the datagram bearer lands next
     Datagram = 2,
 }
 

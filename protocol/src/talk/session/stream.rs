@@ -201,6 +201,16 @@ impl StreamSession {
         }
     }
 
+    /// Goes on to these counters, see [`Ordered::skip_to`].
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, send: u64, receive: u64) {
+        let Stage::Open(pipes, _) = &mut self.stage else {
+            return;
+        };
+        pipes.send.skip_to(send);
+        pipes.receive.skip_to(receive);
+    }
+
     fn new(now: Instant, side: Side, pinned: Option<NodeId>, stage: Stage) -> StreamSession {
         StreamSession {
             side,

@@ -1,8 +1,10 @@
 //! Pairs of sessions in simulated time, judged by plain `snow` peers that were built independently.
 
 mod attack;
+mod datagram;
 mod interop;
 mod stream;
+mod window;
 
 use super::{Action, Contact, Party, Peer, SessionError, StreamSession, noise_public};
 use crate::base::{GenesisHash, Instant, NodeId};

@@ -72,16 +72,26 @@ fn a_frame_that_cannot_be_sealed_is_our_fault_and_appends_nothing() {
 #[test]
 fn both_sides_rekey_at_the_same_frame_and_go_on() {
     let (mut a, mut b) = pair(Contact::Any);
-    // The proof was frame 0, so the 65,536th frame comes one earlier: cross the point twice, with both directions
-    // at different distances from it.
-    for n in 0..140_000_u32 {
-        b.take(&a.seal(&n.to_be_bytes())).unwrap();
-        assert_eq!(b.frames.pop().unwrap(), n.to_be_bytes());
-        if n % 2 == 0 {
+    // Twice past the point, both directions at different distances from it. (A plain snow peer judges the point itself.)
+    for (from_a, from_b) in [(65_500, 65_530), (131_060, 131_071)] {
+        a.session.skip_to(from_a, from_b);
+        b.session.skip_to(from_b, from_a);
+        for n in 0..100_u32 {
+            b.take(&a.seal(&n.to_be_bytes())).unwrap();
+            assert_eq!(b.frames.pop().unwrap(), n.to_be_bytes());
             a.take(&b.seal(&n.to_le_bytes())).unwrap();
             assert_eq!(a.frames.pop().unwrap(), n.to_le_bytes());
         }
     }
+}
+
+#[test]
+fn a_side_that_does_not_rekey_is_refused() {
+    let (mut a, mut b) = pair(Contact::Any);
+    a.session.skip_to(65_535, 1);
+    b.session.skip_to(1, 65_536);
+    let old_key = a.seal(b"under the key of the first 65,536");
+    assert_eq!(b.take(&old_key), Err(SessionError::Frame));
 }
 
 #[test]
