@@ -150,6 +150,7 @@ case "${1:-}" in
     *) echo "usage: scripts/setup.sh demo|test|check|bench|mcu|cross" >&2; exit 2 ;;
 esac
 if [ "${#packages[@]}" -gt 0 ]; then
+    mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
     if ! have apt-get; then
         echo "setup: missing tools, and this is no Debian; install what these Debian packages hold: ${packages[*]}" >&2
         exit 2
