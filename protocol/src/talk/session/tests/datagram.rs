@@ -391,17 +391,40 @@ fn a_changed_hello_leads_nowhere() {
     }
 }
 
-#[test]
-fn a_plain_snow_peer_interoperates() {
+/// The first half of a peer of other make.
+fn plain_xx() -> snow::HandshakeState {
     let mut prologue = b"turnpike/session/v1\x02".to_vec();
     prologue.extend(REGTEST.as_bytes());
-    let mut noise = snow::Builder::new("Noise_XX_25519_ChaChaPoly_BLAKE2s".parse().unwrap())
+    let builder = snow::Builder::new("Noise_XX_25519_ChaChaPoly_BLAKE2s".parse().unwrap());
+    let builder = builder
         .local_private_key(&[0x42; 32])
         .unwrap()
         .prologue(&prologue)
-        .unwrap()
-        .build_initiator()
         .unwrap();
+    builder.build_initiator().unwrap()
+}
+
+#[test]
+fn a_hello_padded_with_anything_but_zeros_is_refused() {
+    for (at, verdict) in [
+        (3, Ok(None)),
+        (4, Err(SessionError::Handshake)),
+        (165, Err(SessionError::Handshake)),
+    ] {
+        let (mut payload, mut wire, mut bob) = (vec![0; 166], [0; 300], Udp::bob(None));
+        payload[at] = 1;
+        let n = plain_xx().write_message(&payload, &mut wire).unwrap();
+        assert_eq!(
+            bob.take(T0, &[&[1, 1], &wire[..n]].concat()),
+            verdict,
+            "byte {at}"
+        );
+    }
+}
+
+#[test]
+fn a_plain_snow_peer_interoperates() {
+    let mut noise = plain_xx();
     let (mut wire, mut text, mut bob) = ([0; 300], [0; 300], Udp::bob(None));
     let mut payload = vec![0x77; 4];
     payload.resize(166, 0);
