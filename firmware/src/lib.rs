@@ -4,5 +4,7 @@
 
 pub mod chain;
 pub mod gate;
+#[cfg(feature = "playchain")]
+pub mod playchain;
 pub mod store;
 pub mod wallet;

@@ -2,4 +2,6 @@
 
 pub mod bitcoind;
 pub mod lab;
+pub mod node;
+pub mod playchain;
 pub mod simplex;

@@ -11,6 +11,7 @@
 mod backend;
 mod follower;
 mod http;
+mod name;
 mod position;
 mod report;
 mod rpc;
@@ -19,6 +20,7 @@ mod watch;
 
 pub use backend::{Backend, BackendError, Fault, FeeEstimate, MAX_BATCH, Tip, UnspentOutput, Verdict};
 pub use follower::FollowerConfig;
+pub use name::{ChainName, UnknownChain, play_genesis};
 pub use report::{Report, StateError};
 pub use rpc::{Auth, Bitcoind, DEFAULT_PATIENCE};
 pub use task::{ChainHandle, ChainTask, OrderError};
