@@ -29,5 +29,6 @@ pub mod base;
 pub mod crypto;
 pub mod market;
 pub mod money;
+pub mod node;
 pub mod talk;
 pub mod wire;

@@ -8,8 +8,8 @@ use crate::crypto::Role;
 use crate::money::chain::{ChainAction, ChainEvent};
 use crate::money::channel::tx::{Claim, RecoveryData, Refund, RemainderScript};
 use crate::money::channel::{
-    Candidate, PayeeAction, PayeeError, PayeeInput, PayeeState, PayerAction, PayerError, PayerInput, PayerState,
-    SettlerAction,
+    Candidate, PayeeAction, PayeeError, PayeeInput, PayeeState, PayerAction, PayerError, PayerInput,
+    PayerState, SettlerAction,
 };
 use crate::wire::{CloseNotice, CloseRequest, Ext, Funded, Payment, Signature};
 use alloc::vec::Vec;
@@ -31,9 +31,22 @@ impl Node {
                 self.say_ready(None);
             }
             ChainEvent::FeeRate { rate } => self.rate = rate,
-            ChainEvent::Funded { slot, outpoint, value, height } => {
+            ChainEvent::Funded {
+                slot,
+                outpoint,
+                value,
+                height,
+            } => {
                 let before = self.ceilings(slot);
-                let _ = self.payee(now, slot, PayeeInput::Funded { outpoint, value, height });
+                let _ = self.payee(
+                    now,
+                    slot,
+                    PayeeInput::Funded {
+                        outpoint,
+                        value,
+                        height,
+                    },
+                );
                 let _ = self.payer(slot, PayerInput::Funded { outpoint, height });
                 if self.ceilings(slot) != before {
                     self.say_ready(Some(slot));
@@ -42,18 +55,48 @@ impl Node {
             ChainEvent::Unfunded { slot, outpoint } => {
                 let _ = self.payee(now, slot, PayeeInput::Unfunded { outpoint });
             }
-            ChainEvent::Spent { slot, outpoint, txid, tx, height } => self.spent(now, slot, outpoint, txid, &tx, height),
-            ChainEvent::FundingBuilt { slot, outpoint, fee, tx } => {
-                match self.payer(slot, PayerInput::FundingBuilt { outpoint, fee, tx: &tx }) {
-                    Ok(()) => self.notify(Event::Funded { slot, txid: outpoint.txid, fee }),
+            ChainEvent::Spent {
+                slot,
+                outpoint,
+                txid,
+                tx,
+                height,
+            } => self.spent(now, slot, outpoint, txid, &tx, height),
+            ChainEvent::FundingBuilt {
+                slot,
+                outpoint,
+                fee,
+                tx,
+            } => {
+                match self.payer(
+                    slot,
+                    PayerInput::FundingBuilt {
+                        outpoint,
+                        fee,
+                        tx: &tx,
+                    },
+                ) {
+                    Ok(()) => self.notify(Event::Funded {
+                        slot,
+                        txid: outpoint.txid,
+                        fee,
+                    }),
                     Err(_) => {
                         let _ = self.payer(slot, PayerInput::Abandon);
                     }
                 }
             }
-            ChainEvent::FundingFailed { slot, available, needed } => {
+            ChainEvent::FundingFailed {
+                slot,
+                available,
+                needed,
+            } => {
                 let _ = self.payer(slot, PayerInput::Abandon);
-                self.notify(Event::FundingFailed { slot, available, needed });
+                self.notify(Event::FundingFailed {
+                    slot,
+                    available,
+                    needed,
+                });
             }
             ChainEvent::Broadcast { slot, txid, accepted } => {
                 if !accepted {
@@ -69,7 +112,11 @@ impl Node {
         self.every_payee(now, PayeeInput::Lit);
         self.every_payee(now, PayeeInput::Height { height });
         self.every_payer(|| PayerInput::Height { height });
-        if self.settler.height(&self.keys, &self.verifier, self.rate, height).is_err() {
+        if self
+            .settler
+            .height(&self.keys, &self.verifier, self.rate, height)
+            .is_err()
+        {
             crate::warn!("a settlement could not be raised; it stays as it was broadcast");
         }
         self.drain_settler();
@@ -85,8 +132,19 @@ impl Node {
         }
     }
 
-    fn spent(&mut self, now: Instant, slot: Slot, outpoint: Outpoint, txid: crate::base::Txid, tx: &[u8], height: Option<BlockHeight>) {
-        let payee = self.payees.get(&slot).filter(|p| p.record().outpoint == Some(outpoint));
+    fn spent(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        outpoint: Outpoint,
+        txid: crate::base::Txid,
+        tx: &[u8],
+        height: Option<BlockHeight>,
+    ) {
+        let payee = self
+            .payees
+            .get(&slot)
+            .filter(|p| p.record().outpoint == Some(outpoint));
         if let Some(payee) = payee {
             let (paid, was_over) = (payee.record().total, payee.record().state == PayeeState::Over);
             let took = took(tx, payee.record().terms.capacity.value());
@@ -97,7 +155,11 @@ impl Node {
                 self.notify(Event::Lost { slot, amount: paid });
             }
         }
-        if self.payers.get(&slot).is_some_and(|p| p.record().outpoint == Some(outpoint)) {
+        if self
+            .payers
+            .get(&slot)
+            .is_some_and(|p| p.record().outpoint == Some(outpoint))
+        {
             let _ = self.payer(slot, PayerInput::Spent { txid, tx, height });
         }
         self.notify(Event::Spent { slot, txid, height });
@@ -118,11 +180,23 @@ impl Node {
     }
 
     /// Feeds a payee and turns what it wants into actions. Gives the newest total if it was credited.
-    pub(super) fn payee(&mut self, now: Instant, slot: Slot, input: PayeeInput) -> Result<Option<Msat>, PayeeError> {
-        let Some(policy) = self.selling.as_ref().map(|s| s.config.policy).or(Some(Default::default())) else {
+    pub(super) fn payee(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        input: PayeeInput,
+    ) -> Result<Option<Msat>, PayeeError> {
+        let Some(policy) = self
+            .selling
+            .as_ref()
+            .map(|s| s.config.policy)
+            .or(Some(Default::default()))
+        else {
             return Ok(None);
         };
-        let Some(payee) = self.payees.get_mut(&slot) else { return Ok(None) };
+        let Some(payee) = self.payees.get_mut(&slot) else {
+            return Ok(None);
+        };
         let before = payee.record().total;
         let result = payee.handle(&policy, &self.verifier, input);
         let mut credited = None;
@@ -130,19 +204,27 @@ impl Node {
             let record = payee.record();
             match action {
                 PayeeAction::Persist => {
-                    self.actions.push_back(Action::Persist(put(Table::Payee, &slot_key(slot), record)));
+                    self.actions
+                        .push_back(Action::Persist(put(Table::Payee, &slot_key(slot), record)));
                 }
                 PayeeAction::PersistPayment => {
-                    let entry = JournalEntry { slot, total: record.total, signature: record.signature };
+                    let entry = JournalEntry {
+                        slot,
+                        total: record.total,
+                        signature: record.signature,
+                    };
                     self.actions.push_back(Action::Persist(journal(&entry)));
                     self.journalled.insert(slot);
                 }
                 PayeeAction::Credited { total } => credited = Some(total),
                 PayeeAction::Settle => self.settle_queue.push(slot),
                 PayeeAction::Lost { amount } => {
-                    self.actions.push_back(Action::Notify(Event::Lost { slot, amount }));
+                    self.actions
+                        .push_back(Action::Notify(Event::Lost { slot, amount }));
                 }
-                PayeeAction::Forget => self.actions.push_back(Action::Chain(ChainAction::Unwatch { slot })),
+                PayeeAction::Forget => self
+                    .actions
+                    .push_back(Action::Chain(ChainAction::Unwatch { slot })),
             }
         }
         if payee.record().total != before {
@@ -153,8 +235,18 @@ impl Node {
 
     /// Feeds a payer and turns what it wants into actions.
     pub(super) fn payer(&mut self, slot: Slot, input: PayerInput<'_>) -> Result<(), PayerError> {
-        let Some(payer) = self.payers.get_mut(&slot) else { return Ok(()) };
+        let Some(payer) = self.payers.get_mut(&slot) else {
+            return Ok(());
+        };
         let result = payer.handle(&self.verifier, input);
+        self.drain_payer(slot);
+        result
+    }
+
+    pub(super) fn drain_payer(&mut self, slot: Slot) {
+        let Some(payer) = self.payers.get_mut(&slot) else {
+            return;
+        };
         let mut wants = Bounded::<PayerAction, 8>::new();
         while let Some(action) = payer.poll_action() {
             let _ = wants.push(action);
@@ -162,11 +254,12 @@ impl Node {
         for action in wants {
             self.payer_action(slot, action);
         }
-        result
     }
 
     fn payer_action(&mut self, slot: Slot, action: PayerAction) {
-        let Some(payer) = self.payers.get(&slot) else { return };
+        let Some(payer) = self.payers.get(&slot) else {
+            return;
+        };
         let record = payer.record();
         match action {
             PayerAction::Persist => {
@@ -174,7 +267,9 @@ impl Node {
                 self.persist(write);
             }
             PayerAction::Fund => {
-                let Ok(script) = record.terms.funding_output(self.verifier.context()) else { return };
+                let Ok(script) = record.terms.funding_output(self.verifier.context()) else {
+                    return;
+                };
                 let data = RecoveryData {
                     payee_key: record.terms.payee_key,
                     expiry: record.terms.expiry,
@@ -201,7 +296,13 @@ impl Node {
             PayerAction::SendPayment => self.send_payment(slot),
             PayerAction::SendClose => {
                 if let (Some(connection), Some(channel)) = (self.connection_of(&record.peer), payer.id()) {
-                    self.send(connection, CloseRequest { channel, ext: Ext::default() });
+                    self.send(
+                        connection,
+                        CloseRequest {
+                            channel,
+                            ext: Ext::default(),
+                        },
+                    );
                 }
             }
             PayerAction::Refund => self.refund(slot),
@@ -211,12 +312,22 @@ impl Node {
     }
 
     pub(super) fn send_funded(&mut self, connection: ConnectionId, slot: Slot) {
-        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else { return };
+        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else {
+            return;
+        };
         let Some(outpoint) = record.outpoint else { return };
         // A funding too large for one frame goes to the chain only; the payee sees it there.
         let tx = Bounded::from_slice(&record.funding_tx).unwrap_or_default();
         let payer_key = NodeId::from_bytes(record.terms.payer_key);
-        self.send(connection, Funded { payer_key, outpoint, tx, ext: Ext::default() });
+        self.send(
+            connection,
+            Funded {
+                payer_key,
+                outpoint,
+                tx,
+                ext: Ext::default(),
+            },
+        );
     }
 
     /// The newest payment's signature: deterministic, so saying it again is the same payment.
@@ -224,62 +335,125 @@ impl Node {
         let payer = self.payers.get(&slot)?;
         let record = payer.record();
         let keys = self.keys.channel(Role::Payer, record.key_index).ok()?;
-        let signed = payer.digest()?.sign_payment(self.keys.signer().context(), &keys.funding, record.total.to_sat_ceil());
+        let signed = payer.digest()?.sign_payment(
+            self.keys.signer().context(),
+            &keys.funding,
+            record.total.to_sat_ceil(),
+        );
         signed.ok().map(Signature)
     }
 
-    fn send_payment(&mut self, slot: Slot) {
-        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else { return };
+    pub(super) fn send_payment(&mut self, slot: Slot) {
+        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else {
+            return;
+        };
         let (peer, total) = (record.peer, record.total);
-        let Some(connection) = self.connection_of(&peer) else { return };
-        let Some((short, sheet)) = self.connections.get(&connection).and_then(|p| p.payment_names(slot)) else { return };
-        let Some(signature) = self.payment_signature(slot) else { return };
-        self.send(connection, Payment { channel: short, account: super::ACCESS, sheet, total, signature });
+        let Some(connection) = self.connection_of(&peer) else {
+            return;
+        };
+        let Some((short, sheet)) = self
+            .connections
+            .get(&connection)
+            .and_then(|p| p.payment_names(slot))
+        else {
+            return;
+        };
+        let Some(signature) = self.payment_signature(slot) else {
+            return;
+        };
+        self.send(
+            connection,
+            Payment {
+                channel: short,
+                account: super::ACCESS,
+                sheet,
+                total,
+                signature,
+            },
+        );
     }
 
     fn refund(&mut self, slot: Slot) {
-        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else { return };
-        let Some(tx) = self.refund_transaction(slot, self.rate) else { return };
-        let _ = record;
+        let Some(tx) = self.refund_transaction(slot, self.rate) else {
+            return;
+        };
         self.chain(ChainAction::Broadcast { slot, tx });
     }
 
     /// The signed refund of a funded channel, for broadcast at its expiry or for `refund export`.
     pub fn refund_transaction(&self, slot: Slot, rate: crate::base::FeeRate) -> Option<Vec<u8>> {
         let record = self.payers.get(&slot)?.record();
-        let refund = Refund { terms: record.terms, outpoint: record.outpoint?, value: record.terms.capacity };
+        let context = self.verifier.context();
+        let refund = Refund::new(context, &record.terms, record.outpoint?, record.terms.capacity).ok()?;
         let keys = self.keys.channel(Role::Payer, record.key_index).ok()?;
-        let tx = refund.sign(self.keys.signer().context(), &keys.funding, self.config.payout.clone(), rate).ok()?;
+        let tx = refund
+            .sign(
+                self.keys.signer().context(),
+                &keys.funding,
+                self.config.payout.clone(),
+                rate,
+            )
+            .ok()?;
         Some(serialize(&tx))
     }
 
     fn sweep(&mut self, slot: Slot) {
-        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else { return };
-        let (Some((vout, value)), PayerState::Spent { txid, .. }) = (record.remainder, record.state) else { return };
-        let Ok(keys) = self.keys.channel(Role::Payer, record.key_index) else { return };
-        let Ok(script) = RemainderScript::new(self.verifier.context(), &record.terms.payer_key) else { return };
+        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else {
+            return;
+        };
+        let (Some((vout, value)), PayerState::Spent { txid, .. }) = (record.remainder, record.state) else {
+            return;
+        };
+        let Ok(keys) = self.keys.channel(Role::Payer, record.key_index) else {
+            return;
+        };
+        let Ok(script) = RemainderScript::new(self.verifier.context(), &record.terms.payer_key) else {
+            return;
+        };
         let outpoint = Outpoint { txid, vout };
         let context = self.keys.signer().context();
         // A remainder that is worth less than its own fee stays where it is: the seed words still find it.
-        let Ok(tx) = script.spend(context, &keys.funding, outpoint, value, self.config.payout.clone(), self.rate) else {
+        let Ok(tx) = script.spend(
+            context,
+            &keys.funding,
+            outpoint,
+            value,
+            self.config.payout.clone(),
+            self.rate,
+        ) else {
             return;
         };
-        self.chain(ChainAction::Broadcast { slot, tx: serialize(&tx) });
+        self.chain(ChainAction::Broadcast {
+            slot,
+            tx: serialize(&tx),
+        });
     }
 
     pub(super) fn watch_payer(&mut self, slot: Slot) {
-        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else { return };
+        let Some(record) = self.payers.get(&slot).map(|p| p.record()) else {
+            return;
+        };
         let from = record.accept_until.minus(ACCEPT_BLOCKS + 1);
         if let Ok(script) = record.terms.funding_output(self.verifier.context()) {
-            self.chain(ChainAction::Watch { slot, output_key: script.output_key, from });
+            self.chain(ChainAction::Watch {
+                slot,
+                output_key: script.output_key,
+                from,
+            });
         }
     }
 
     pub(super) fn watch_payee(&mut self, slot: Slot) {
-        let Some(record) = self.payees.get(&slot).map(|p| p.record()) else { return };
+        let Some(record) = self.payees.get(&slot).map(|p| p.record()) else {
+            return;
+        };
         let from = record.accepted_at;
         if let Ok(script) = record.terms.funding_output(self.verifier.context()) {
-            self.chain(ChainAction::Watch { slot, output_key: script.output_key, from });
+            self.chain(ChainAction::Watch {
+                slot,
+                output_key: script.output_key,
+                from,
+            });
         }
     }
 
@@ -300,10 +474,18 @@ impl Node {
                     paid: record.total.to_sat_ceil(),
                     signature: record.signature.0,
                 };
-                (record.total > Msat::ZERO).then_some(Candidate { slot: *slot, claim, key_index: record.key_index })
+                (record.total > Msat::ZERO).then_some(Candidate {
+                    slot: *slot,
+                    claim,
+                    key_index: record.key_index,
+                })
             })
             .collect();
-        if self.settler.settle(&self.keys, &self.verifier, &candidates, self.rate, self.height).is_err() {
+        if self
+            .settler
+            .settle(&self.keys, &self.verifier, &candidates, self.rate, self.height)
+            .is_err()
+        {
             crate::warn!("some channels could not be settled now; they are tried again with the next block");
         }
         self.drain_settler();
@@ -320,16 +502,34 @@ impl Node {
                     self.chain(ChainAction::Broadcast { slot: first, tx });
                     self.notify(Event::Settling { slots, txid, fee });
                 }
-                SettlerAction::LeftOut { slot, paid, last_call } => self.notify(Event::LeftOut { slot, paid, last_call }),
+                SettlerAction::LeftOut {
+                    slot,
+                    paid,
+                    last_call,
+                } => self.notify(Event::LeftOut {
+                    slot,
+                    paid,
+                    last_call,
+                }),
             }
         }
     }
 
     fn send_close_notice(&mut self, slot: Slot, txid: crate::base::Txid) {
-        let Some(payee) = self.payees.get(&slot) else { return };
+        let Some(payee) = self.payees.get(&slot) else {
+            return;
+        };
         let (paid, peer) = (payee.record().total.to_sat_ceil(), payee.record().peer);
         if let (Some(channel), Some(connection)) = (payee.id(), self.connection_of(&peer)) {
-            self.send(connection, CloseNotice { channel, txid, paid, ext: Ext::default() });
+            self.send(
+                connection,
+                CloseNotice {
+                    channel,
+                    txid,
+                    paid,
+                    ext: Ext::default(),
+                },
+            );
         }
     }
 }

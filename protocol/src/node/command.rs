@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use thiserror::Error;
 
 /// A wish of the owner.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Ask a relay what it sells; the answer is [`super::Event::Offer`].
     AskOffer {
@@ -120,14 +120,28 @@ impl Node {
     pub(super) fn command(&mut self, now: Instant, command: Command) -> Result<(), CommandError> {
         match command {
             Command::AskOffer { connection } => {
-                self.connections.get(&connection).filter(|p| p.greeted).ok_or(CommandError::NotConnected)?;
-                self.send(connection, OfferRequest { ext: Default::default() });
+                self.connections
+                    .get(&connection)
+                    .filter(|p| p.greeted)
+                    .ok_or(CommandError::NotConnected)?;
+                self.send(
+                    connection,
+                    OfferRequest {
+                        ext: Default::default(),
+                    },
+                );
                 Ok(())
             }
-            Command::Open { connection, capacity, lifetime } => {
-                self.open(connection, capacity, lifetime.unwrap_or(DEFAULT_LIFETIME))
-            }
-            Command::Buy { connection, bytes, max } => self.buy(now, connection, bytes, max),
+            Command::Open {
+                connection,
+                capacity,
+                lifetime,
+            } => self.open(connection, capacity, lifetime.unwrap_or(DEFAULT_LIFETIME)),
+            Command::Buy {
+                connection,
+                bytes,
+                max,
+            } => self.buy(now, connection, bytes, max),
             Command::StopBuying { connection } => self.stop_buying(now, connection),
             Command::Close { slot } => self.close(now, slot),
             Command::CloseAll => {
@@ -140,7 +154,11 @@ impl Node {
             Command::RaiseFee { slot, rate } => {
                 let raised = self.settler.raise(&self.keys, slot, rate).unwrap_or(false);
                 self.drain_settler();
-                if raised { Ok(()) } else { Err(CommandError::CannotRaise) }
+                if raised {
+                    Ok(())
+                } else {
+                    Err(CommandError::CannotRaise)
+                }
             }
             Command::Sell(relay) => {
                 relay.policy.check()?;
@@ -165,10 +183,15 @@ impl Node {
                 self.account(now, peer, AccountInput::ReceiptAsked);
                 self.account(now, peer, AccountInput::Detach);
             }
-            return self.payee(now, slot, PayeeInput::Close).map(|_| ()).map_err(|_| CommandError::WrongState);
+            return self
+                .payee(now, slot, PayeeInput::Close)
+                .map(|_| ())
+                .map_err(|_| CommandError::WrongState);
         }
         if self.payers.contains_key(&slot) {
-            return self.payer(slot, PayerInput::Close).map_err(|_| CommandError::WrongState);
+            return self
+                .payer(slot, PayerInput::Close)
+                .map_err(|_| CommandError::WrongState);
         }
         Err(CommandError::UnknownChannel)
     }

@@ -1,13 +1,15 @@
 //! From rows on disk to a running node, and back: load, fold, restore.
 
+use super::purchase::Buying;
 use super::record::{
-    ClientRecord, JournalEntry, LoadError, Meta, PeerRecord, Table, Write, key_slot, node_key, put, read, slot_key,
+    ClientRecord, JournalEntry, LoadError, Meta, PeerRecord, Table, Write, key_slot, node_key, put, read,
+    slot_key,
 };
 use super::relay::Client;
 use super::{Action, Config, Node, RelayConfig, Selling};
 use crate::base::{BlockHeight, FeeRate, Instant, NodeId, SheetHash, Slot};
 use crate::crypto::{Digest, Keys, Statement, Verifier, tagged_hash};
-use crate::market::{FreeAllowance, FreeRecord, Prices, SheetError};
+use crate::market::{Buyer, BuyerRecord, FreeAllowance, FreeRecord, Prices, SheetError};
 use crate::money::channel::{Payee, PayeeRecord, PayeeState, Payer, PayerRecord, PayerState, Settler};
 use crate::wire::{self, PriceSheet, Signature};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +22,10 @@ pub struct Rows {
     pub rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
     /// Journal entries in the order in which they were appended.
     pub journal: Vec<Vec<u8>>,
+    /// How often this store was opened, this time included.
+    pub generation: u64,
+    /// It came from a backup or from seed words (MONEY.md rule 16).
+    pub restored: bool,
 }
 
 /// Key of the counters' row.
@@ -28,21 +34,26 @@ const META_KEY: &[u8] = b"meta";
 const FREE_KEY: &[u8] = b"free";
 
 impl Node {
-    /// Starts from what the store holds. The first actions write the new store generation and watch every channel.
+    /// Starts from what the store holds. The first actions watch every channel.
     ///
-    /// `height` is the lowest height that the chain can have as far as the caller knows, `restored` says that the
-    /// store came from a backup (MONEY.md rule 16).
+    /// `height` is the lowest height that the chain can have as far as the caller knows.
     ///
     /// # Errors
     /// [`LoadError`]; the store was not changed then.
-    pub fn load(now: Instant, config: Config, keys: Keys, stored: &Rows, height: BlockHeight, restored: bool) -> Result<Node, LoadError> {
+    pub fn load(
+        now: Instant,
+        config: Config,
+        keys: Keys,
+        stored: &Rows,
+        height: BlockHeight,
+    ) -> Result<Node, LoadError> {
         let verifier = Verifier::new();
         let mut meta = Meta::default();
         let mut free = FreeRecord::default();
         let (mut payees, mut payers) = (BTreeMap::new(), BTreeMap::new());
-        let (mut peers, mut clients) = (BTreeMap::new(), Vec::new());
+        let (mut peers, mut clients, mut buyers) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (table, key, value) in &stored.rows {
-            let corrupt = LoadError::Corrupt { table: table.number() };
+            let corrupt = table.corrupt();
             match table {
                 Table::Meta if key == META_KEY => meta = read(*table, value)?,
                 Table::Meta if key == FREE_KEY => free = read(*table, value)?,
@@ -63,31 +74,51 @@ impl Node {
                     let record: PeerRecord = read(*table, value)?;
                     peers.insert(node_key(key).ok_or(corrupt)?, record);
                 }
+                Table::Buyer => {
+                    let record: BuyerRecord = read(*table, value)?;
+                    buyers.push((node_key(key).ok_or(corrupt)?, record));
+                }
+                // Only ever listed.
                 Table::Receipt => {}
             }
         }
         let mut journalled = BTreeSet::new();
         for line in &stored.journal {
-            let entry: JournalEntry = wire::decode(line).map_err(|_| LoadError::Corrupt { table: 0 })?;
-            let record = payees.get_mut(&entry.slot).ok_or(LoadError::Corrupt { table: 0 })?;
+            let entry: JournalEntry =
+                wire::decode(line).map_err(|_| LoadError::Corrupt { about: "a payment" })?;
+            let record = payees
+                .get_mut(&entry.slot)
+                .ok_or(LoadError::Corrupt { about: "a payment" })?;
             if entry.total > record.total {
                 record.total = entry.total;
                 record.signature = entry.signature;
                 journalled.insert(entry.slot);
             }
         }
-        meta.generation = meta.generation.saturating_add(1);
         let terms = |slot: &Slot| LoadError::Terms { slot: slot.0 };
         let mut machines = BTreeMap::new();
         for (slot, record) in payees {
-            let record = if restored { Payee::restored(record) } else { record };
-            machines.insert(slot, Payee::load(slot, record, &verifier).map_err(|_| terms(&slot))?);
+            let record = if stored.restored {
+                Payee::restored(record)
+            } else {
+                record
+            };
+            machines.insert(
+                slot,
+                Payee::load(slot, record, &verifier).map_err(|_| terms(&slot))?,
+            );
         }
         let mut node = Node {
             settler: Settler::new(config.payout.clone()),
-            free: FreeAllowance::restore(free, config.relay.as_ref().map_or(Default::default(), |r| r.free_total), now),
+            minimum: config.minimum,
+            free: FreeAllowance::restore(
+                free,
+                config.relay.as_ref().map_or(Default::default(), |r| r.free_total),
+                now,
+            ),
             keys,
             verifier,
+            generation: stored.generation.saturating_add(meta.generation_base),
             meta,
             height,
             lit: false,
@@ -101,6 +132,7 @@ impl Node {
             connections: BTreeMap::new(),
             peers,
             clients: BTreeMap::new(),
+            buyers: BTreeMap::new(),
             attachments: BTreeMap::new(),
             actions: VecDeque::new(),
             config,
@@ -109,9 +141,12 @@ impl Node {
             let payer = Payer::load(slot, record, &node.verifier).map_err(|_| terms(&slot))?;
             node.payers.insert(slot, payer);
         }
-        node.persist_meta();
-        if restored {
-            let writes: Vec<Write> = node.payees.iter().map(|(s, p)| put(Table::Payee, &slot_key(*s), p.record())).collect();
+        if stored.restored {
+            let writes: Vec<Write> = node
+                .payees
+                .iter()
+                .map(|(s, p)| put(Table::Payee, &slot_key(*s), p.record()))
+                .collect();
             writes.into_iter().for_each(|w| node.persist(w));
         }
         if let Some(relay) = node.config.relay.clone() {
@@ -121,25 +156,44 @@ impl Node {
             }
         }
         for (id, record) in clients {
-            let client = Client::load(record, node.selling.as_ref().map(|s| (s.hash, s.prices)), &node.config);
+            let client = Client::load(now, record, &node.config);
+            if let Some(gate) = client.gate {
+                // After a crash the kernel's table still counts this client: the shell reads it and reports it.
+                node.attachments.insert(gate, id);
+            }
             node.clients.insert(id, client);
+            if let Some(slot) = record.paying {
+                node.total_changed(now, slot);
+            }
         }
+        for (relay, record) in buyers {
+            node.buyers.insert(
+                relay,
+                Buying::new(Buyer::restore(node.config.buyer, relay, node.id(), record, now)),
+            );
+        }
+        node.sheet_changed(now);
         node.watch_all();
         Ok(node)
     }
 
     fn watch_all(&mut self) {
-        let payees: Vec<(Slot, PayeeState)> = self.payees.iter().map(|(s, p)| (*s, p.record().state)).collect();
+        let payees: Vec<(Slot, PayeeState)> =
+            self.payees.iter().map(|(s, p)| (*s, p.record().state)).collect();
         for (slot, state) in payees {
             if state != PayeeState::Over {
                 self.watch_payee(slot);
             }
             // The settler keeps nothing on disk: what is closing goes to it again with the first block seen.
-            if matches!(state, PayeeState::Closing | PayeeState::Spent { height: None, .. }) {
+            if matches!(
+                state,
+                PayeeState::Closing | PayeeState::Spent { height: None, .. }
+            ) {
                 self.settle_queue.push(slot);
             }
         }
-        let payers: Vec<(Slot, PayerState)> = self.payers.iter().map(|(s, p)| (*s, p.record().state)).collect();
+        let payers: Vec<(Slot, PayerState)> =
+            self.payers.iter().map(|(s, p)| (*s, p.record().state)).collect();
         for (slot, state) in payers {
             match state {
                 PayerState::Over => {}
@@ -156,13 +210,28 @@ impl Node {
     pub(super) fn sell(&mut self, relay: RelayConfig) -> Result<(), SheetError> {
         let version = self.meta.sheet_version.saturating_add(1);
         let valid_until = self.height.plus(crate::base::limits::MAX_SHEET_BLOCKS);
-        let sheet = PriceSheet { version, valid_until, ..relay.sheet };
+        let sheet = PriceSheet {
+            version,
+            valid_until,
+            ..relay.sheet
+        };
         let prices = Prices::check(&sheet, self.height)?;
         let bytes = wire::encode(&sheet);
         let hash = sheet_hash(&bytes);
-        let signature = Signature(self.keys.sign(&sheet_digest(self.config.genesis, self.id(), &bytes)).serialize());
+        let signature = Signature(
+            self.keys
+                .sign(&sheet_digest(self.config.genesis, self.id(), &bytes))
+                .serialize(),
+        );
         let sheet_id = self.selling.as_ref().map_or(0, |s| s.sheet_id.wrapping_add(1));
-        self.selling = Some(Selling { config: relay, prices, sheet_id, bytes, hash, signature });
+        self.selling = Some(Selling {
+            config: relay,
+            prices,
+            sheet_id,
+            bytes,
+            hash,
+            signature,
+        });
         self.meta.sheet_version = version;
         self.persist_meta();
         Ok(())
@@ -181,9 +250,15 @@ impl Node {
     /// Rows that hold everything that only the journal holds now: write them and empty the journal in one
     /// transaction, after all actions were done.
     pub fn fold(&mut self) -> Vec<Write> {
-        debug_assert!(!self.actions.iter().any(|a| matches!(a, Action::Persist(_))), "drain the actions first");
+        debug_assert!(
+            !self.actions.iter().any(|a| matches!(a, Action::Persist(_))),
+            "drain the actions first"
+        );
         let slots = core::mem::take(&mut self.journalled);
-        slots.iter().filter_map(|s| Some(put(Table::Payee, &slot_key(*s), self.payees.get(s)?.record()))).collect()
+        slots
+            .iter()
+            .filter_map(|s| Some(put(Table::Payee, &slot_key(*s), self.payees.get(s)?.record())))
+            .collect()
     }
 }
 
@@ -194,10 +269,32 @@ pub(super) fn sheet_hash(bytes: &[u8]) -> SheetHash {
 
 /// What a relay signs under a sheet: for everyone, of no channel.
 pub(super) fn sheet_digest(genesis: crate::base::GenesisHash, relay: NodeId, bytes: &[u8]) -> Digest {
-    Statement { kind: "sheet", genesis, signer: relay, peer: [0; 32], instance: [0; 32], body: bytes }.digest()
+    Statement {
+        kind: "sheet",
+        genesis,
+        signer: relay,
+        peer: [0; 32],
+        instance: [0; 32],
+        body: bytes,
+    }
+    .digest()
 }
 
 /// What a side signs under a receipt.
-pub(super) fn receipt_digest(genesis: crate::base::GenesisHash, signer: NodeId, peer: NodeId, channel: crate::base::ChannelId, bytes: &[u8]) -> Digest {
-    Statement { kind: "receipt", genesis, signer, peer: *peer.as_bytes(), instance: *channel.as_bytes(), body: bytes }.digest()
+pub(super) fn receipt_digest(
+    genesis: crate::base::GenesisHash,
+    signer: NodeId,
+    peer: NodeId,
+    channel: crate::base::ChannelId,
+    bytes: &[u8],
+) -> Digest {
+    Statement {
+        kind: "receipt",
+        genesis,
+        signer,
+        peer: *peer.as_bytes(),
+        instance: *channel.as_bytes(),
+        body: bytes,
+    }
+    .digest()
 }

@@ -15,9 +15,12 @@ mod client;
 mod command;
 mod load;
 mod peer;
+mod purchase;
 pub mod record;
 mod relay;
 mod session;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use command::{Command, CommandError};
@@ -25,18 +28,20 @@ pub use load::Rows;
 pub use view::{AccountView, BuyerView, ChannelView, NodeView, Role};
 
 use crate::base::{
-    AccountId, BlockHeight, ByteCount, ConnectionId, Duration, FeeRate, GenesisHash, Instant, Msat, NodeId, Sat, Slot,
-    Txid,
+    AccountId, BlockHeight, ByteCount, ConnectionId, Duration, FeeRate, GenesisHash, Instant, Msat, NodeId,
+    Sat, Slot, Txid,
 };
 use crate::crypto::{Keys, Verifier};
 use crate::market::{AccountConfig, BuyerConfig, FreeAllowance, Prices};
 use crate::money::chain::{ChainAction, ChainEvent};
 use crate::money::channel::{Payee, PayeePolicy, Payer, Settler};
+use crate::money::headers::MinimumHeight;
 use crate::wire::{ErrorCode, Message, PriceSheet, Signature, write_frame};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use bitcoin::ScriptBuf;
 use peer::Peer;
+use purchase::Buying;
 use record::{Meta, PeerRecord, Write};
 use relay::Client;
 
@@ -51,10 +56,15 @@ pub struct Config {
     pub relay: Option<RelayConfig>,
     /// Bounds of buying.
     pub buyer: BuyerConfig,
+    /// Further addresses of this device on its relay's link, to be bound with the session's own: IPv6, or IPv4 mapped
+    /// into IPv6. At most four are sent.
+    pub addresses: Vec<[u8; 16]>,
+    /// A block known to be in the chain, from which headers count (MONEY.md rule 15).
+    pub minimum: Option<MinimumHeight>,
 }
 
 /// How a relay sells.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RelayConfig {
     /// Which channels are taken.
     pub policy: PayeePolicy,
@@ -262,10 +272,17 @@ pub enum Event {
     },
     /// A purchase went on: what was bought so far, used so far, and whether it is over.
     Progress {
-        /// The relay's session.
-        connection: ConnectionId,
+        /// The relay.
+        relay: NodeId,
         /// The state of the purchase.
         view: BuyerView,
+    },
+    /// The channel that pays is used up.
+    NeedChannel {
+        /// The relay.
+        relay: NodeId,
+        /// What is left to buy would cost this.
+        amount: Msat,
     },
     /// A relay claims more than we counted, beyond the tolerance.
     OverClaim {
@@ -368,6 +385,8 @@ pub struct Node {
     keys: Keys,
     verifier: Verifier,
     meta: Meta,
+    /// What peers are told of how often this store was opened.
+    generation: u64,
     height: BlockHeight,
     /// Our own chain back end speaks.
     lit: bool,
@@ -380,10 +399,12 @@ pub struct Node {
     /// Payees whose newest payments are in the journal only.
     journalled: BTreeSet<Slot>,
     settler: Settler,
+    minimum: Option<MinimumHeight>,
     settle_queue: Vec<Slot>,
     connections: BTreeMap<ConnectionId, Peer>,
     peers: BTreeMap<NodeId, PeerRecord>,
     clients: BTreeMap<NodeId, Client>,
+    buyers: BTreeMap<NodeId, Buying>,
     /// Which client key holds an attachment of the gate.
     attachments: BTreeMap<u16, NodeId>,
     actions: VecDeque<Action>,
@@ -470,7 +491,7 @@ impl Node {
     /// When [`Input::Tick`] is due at the latest; `None` while nothing waits.
     pub fn next_timeout(&self) -> Option<Instant> {
         let relay = self.clients.values().filter_map(|c| c.account.next_timeout());
-        let buyer = self.connections.values().filter_map(Peer::next_timeout);
+        let buyer = self.buyers.values().filter_map(|b| b.buyer.next_timeout());
         relay.chain(buyer).min()
     }
 
@@ -499,7 +520,11 @@ impl Node {
 
     fn connection_of(&self, peer: &NodeId) -> Option<ConnectionId> {
         // The newest session counts: an older one to the same key is dying.
-        self.connections.iter().rev().find(|(_, p)| p.id == *peer && p.greeted).map(|(c, _)| *c)
+        self.connections
+            .iter()
+            .rev()
+            .find(|(_, p)| p.id == *peer && p.greeted)
+            .map(|(c, _)| *c)
     }
 }
 

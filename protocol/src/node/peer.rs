@@ -1,10 +1,8 @@
 //! What a node knows of one live session. Nothing here survives it.
 
 use super::Offer;
-use crate::base::{ConnectionId, Instant, Msat, NodeId, Slot};
-use crate::market::Buyer;
+use crate::base::{Msat, NodeId, Slot};
 use crate::money::channel::tx::Terms;
-use crate::wire::Payment;
 use alloc::vec::Vec;
 
 /// One session.
@@ -21,14 +19,8 @@ pub(super) struct Peer {
     pub asked: Option<Asked>,
     /// How much its payee side takes now, of channels in which we pay.
     pub ready: Vec<Ready>,
-    /// Our purchase from it.
-    pub buyer: Option<Buyer>,
-    /// The channel that our purchase pays from.
-    pub paying: Option<Slot>,
     /// The service account is open on its side.
     pub bound: bool,
-    /// The last payment that it could not answer yet, for want of an attachment.
-    pub waiting: Option<Payment>,
 }
 
 /// A channel that we asked for.
@@ -60,10 +52,7 @@ impl Peer {
             offer: None,
             asked: None,
             ready: Vec::new(),
-            buyer: None,
-            paying: None,
             bound: false,
-            waiting: None,
         }
     }
 
@@ -89,16 +78,9 @@ impl Peer {
 
     /// What the peer takes now on a channel in which we pay.
     pub fn ceiling(&self, slot: Slot) -> Msat {
-        self.ready.iter().find(|r| r.slot == slot).map_or(Msat::ZERO, |r| r.ceiling)
+        self.ready
+            .iter()
+            .find(|r| r.slot == slot)
+            .map_or(Msat::ZERO, |r| r.ceiling)
     }
-
-    /// When its purchase wants to be woken.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.buyer.as_ref().and_then(Buyer::next_timeout)
-    }
-}
-
-/// Sessions whose purchase is under way.
-pub(super) fn buying(connections: &alloc::collections::BTreeMap<ConnectionId, Peer>) -> Vec<ConnectionId> {
-    connections.iter().filter(|(_, p)| p.buyer.is_some()).map(|(c, _)| *c).collect()
 }

@@ -13,10 +13,10 @@ use thiserror::Error;
 /// The format that this build writes, and the newest that it reads.
 pub const FORMAT: u8 = 1;
 
-/// A table of the store. Numbers are frozen.
+/// What a row is about. The shell keeps each in a table of its store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Table {
-    /// One row: [`Meta`].
+    /// [`Meta`], and the free allowance.
     Meta,
     /// [`crate::money::channel::PayeeRecord`] by slot.
     Payee,
@@ -26,33 +26,43 @@ pub enum Table {
     Client,
     /// [`PeerRecord`] by key.
     Peer,
-    /// [`ReceiptRecord`] by relay key, client key and sequence.
+    /// [`ReceiptRecord`] by relay key, client key, channel and sequence.
     Receipt,
+    /// [`crate::market::BuyerRecord`] by relay key.
+    Buyer,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 6] =
-        [Table::Meta, Table::Payee, Table::Payer, Table::Client, Table::Peer, Table::Receipt];
+    pub const ALL: [Table; 7] = [
+        Table::Meta,
+        Table::Payee,
+        Table::Payer,
+        Table::Client,
+        Table::Peer,
+        Table::Receipt,
+        Table::Buyer,
+    ];
 
-    /// The frozen number.
-    pub const fn number(self) -> u8 {
-        match self {
-            Table::Meta => 1,
-            Table::Payee => 2,
-            Table::Payer => 3,
-            Table::Client => 4,
-            Table::Peer => 5,
-            Table::Receipt => 6,
-        }
+    /// The error for a row of this table that cannot be read.
+    pub const fn corrupt(self) -> LoadError {
+        let about = match self {
+            Table::Meta => "the node",
+            Table::Payee | Table::Payer => "a channel",
+            Table::Client => "a client",
+            Table::Peer => "a peer",
+            Table::Receipt => "a receipt",
+            Table::Buyer => "a purchase",
+        };
+        LoadError::Corrupt { about }
     }
 }
 
 /// Counters that never go back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Meta {
-    /// How often this store was opened.
-    pub generation: u64,
+    /// Added to the store's own count of how often it was opened, after a peer had seen a younger copy.
+    pub generation_base: u64,
     /// The next free row number.
     pub next_slot: u32,
     /// The next unused key index as payer.
@@ -141,10 +151,10 @@ pub enum LoadError {
     #[error("the store was written in format {0}, this build reads up to {FORMAT}: update the firmware")]
     Newer(u8),
     /// A row does not decode.
-    #[error("a row of table {table} of the store cannot be read: restore the store from a backup")]
+    #[error("a row about {about} in the store cannot be read: restore the store from a backup")]
     Corrupt {
-        /// The table's number; 0 for the journal.
-        table: u8,
+        /// What the row is about.
+        about: &'static str,
     },
     /// A channel's terms are impossible.
     #[error("channel {slot} in the store has impossible terms: restore the store from a backup")]
@@ -158,17 +168,23 @@ pub enum LoadError {
 pub fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Write {
     let mut bytes = alloc::vec![FORMAT];
     wire::encode_into(value, &mut bytes);
-    Write::Put { table, key: key.to_vec(), value: bytes }
+    Write::Put {
+        table,
+        key: key.to_vec(),
+        value: bytes,
+    }
 }
 
 /// A journal line ready to be appended.
 pub fn journal(entry: &JournalEntry) -> Write {
-    Write::Journal { entry: wire::encode(entry) }
+    Write::Journal {
+        entry: wire::encode(entry),
+    }
 }
 
 /// Reads a row's value.
 pub fn read<T: Serialize + DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, LoadError> {
-    let corrupt = LoadError::Corrupt { table: table.number() };
+    let corrupt = table.corrupt();
     match value.split_first() {
         Some((&FORMAT, body)) => wire::decode(body).map_err(|_| corrupt),
         Some((format, _)) if *format > FORMAT => Err(LoadError::Newer(*format)),
@@ -190,6 +206,7 @@ pub fn key_slot(key: &[u8]) -> Option<Slot> {
 pub fn receipt_key(receipt: &Receipt) -> Vec<u8> {
     let mut key = receipt.relay.as_bytes().to_vec();
     key.extend_from_slice(receipt.client.as_bytes());
+    key.extend_from_slice(receipt.channel.as_bytes());
     key.extend_from_slice(&receipt.sequence.to_be_bytes());
     key
 }

@@ -12,7 +12,10 @@ use alloc::vec::Vec;
 impl Node {
     pub(super) fn connected(&mut self, connection: ConnectionId, id: NodeId) {
         if self.connections.len() >= MAX_CONNECTIONS {
-            self.actions.push_back(Action::Disconnect { connection, code: ErrorCode::Full });
+            self.actions.push_back(Action::Disconnect {
+                connection,
+                code: ErrorCode::Full,
+            });
             return;
         }
         self.connections.insert(connection, super::peer::Peer::new(id));
@@ -20,7 +23,7 @@ impl Node {
         let hello = Hello {
             genesis: self.config.genesis,
             height: self.height,
-            generation: self.meta.generation,
+            generation: self.generation,
             seen_generation,
             ext: Ext::default(),
         };
@@ -28,21 +31,36 @@ impl Node {
     }
 
     pub(super) fn disconnected(&mut self, now: Instant, connection: ConnectionId) {
-        let Some(peer) = self.connections.remove(&connection) else { return };
-        self.buyer_gone(now, connection);
-        self.notify(Event::PeerGone { connection, peer: peer.id });
+        let Some(peer) = self.connections.remove(&connection) else {
+            return;
+        };
+        self.buyer_gone(now, peer.id);
+        self.notify(Event::PeerGone {
+            connection,
+            peer: peer.id,
+        });
     }
 
     pub(super) fn frame(&mut self, now: Instant, connection: ConnectionId, frame: &[u8]) {
-        let Some((peer, greeted)) = self.connections.get(&connection).map(|p| (p.id, p.greeted)) else { return };
+        let Some((peer, greeted)) = self.connections.get(&connection).map(|p| (p.id, p.greeted)) else {
+            return;
+        };
         let message = match read_frame(frame) {
             Ok(message) => message,
             // A newer peer: not a fault.
             Err(FrameError::UnknownKind(_)) => return,
             Err(_) => {
-                let problem = Problem { code: ErrorCode::Malformed, about: 0, detail: 0, ext: Ext::default() };
+                let problem = Problem {
+                    code: ErrorCode::Malformed,
+                    about: 0,
+                    detail: 0,
+                    ext: Ext::default(),
+                };
                 self.send(connection, problem);
-                self.actions.push_back(Action::Disconnect { connection, code: ErrorCode::Malformed });
+                self.actions.push_back(Action::Disconnect {
+                    connection,
+                    code: ErrorCode::Malformed,
+                });
                 return;
             }
         };
@@ -50,7 +68,7 @@ impl Node {
             return self.refuse(connection, message.kind(), ErrorCode::OutOfOrder, 0);
         }
         match message {
-            Message::Hello(m) => self.hello(now, connection, peer, &m),
+            Message::Hello(m) => self.hello(connection, peer, &m),
             Message::OfferRequest(_) => self.offer_request(connection),
             Message::Offer(m) => self.offered(now, connection, peer, &m),
             Message::OpenRequest(m) => self.open_request(connection, peer, &m),
@@ -76,31 +94,37 @@ impl Node {
         }
     }
 
-    fn hello(&mut self, now: Instant, connection: ConnectionId, id: NodeId, hello: &Hello) {
+    fn hello(&mut self, connection: ConnectionId, id: NodeId, hello: &Hello) {
         if hello.genesis != self.config.genesis {
             return self.refuse(connection, Kind::Hello, ErrorCode::WrongChain, 0);
         }
-        let Some(peer) = self.connections.get_mut(&connection) else { return };
+        let Some(peer) = self.connections.get_mut(&connection) else {
+            return;
+        };
         if core::mem::replace(&mut peer.greeted, true) {
             return self.refuse(connection, Kind::Hello, ErrorCode::OutOfOrder, 0);
         }
         let known = self.peers.get(&id).copied().unwrap_or_default();
         if hello.generation > known.generation {
-            let record = PeerRecord { generation: hello.generation, ..known };
+            let record = PeerRecord {
+                generation: hello.generation,
+                ..known
+            };
             self.peers.insert(id, record);
             let write = put(Table::Peer, id.as_bytes(), &record);
             self.persist(write);
         }
-        if hello.seen_generation > self.meta.generation {
-            self.copied(now, connection, id, hello.seen_generation);
+        if hello.seen_generation > self.generation {
+            self.copied(connection, id, hello.seen_generation);
         }
         self.notify(Event::PeerReady { connection, peer: id });
         self.resume_channels(connection, id);
+        self.buyer_greeted(connection, id);
     }
 
     /// The peer has seen this store younger than it is: the card is a copy, or was restored without saying so. Every
     /// simplex in which we are paid takes one last signature and is settled (MONEY.md rule 16).
-    fn copied(&mut self, now: Instant, connection: ConnectionId, peer: NodeId, seen: u64) {
+    fn copied(&mut self, connection: ConnectionId, peer: NodeId, seen: u64) {
         let mut writes = Vec::new();
         for (slot, payee) in &mut self.payees {
             if payee.mark_restored() {
@@ -109,10 +133,19 @@ impl Node {
         }
         writes.into_iter().for_each(|w| self.persist(w));
         // From here on this store is the younger one.
-        self.meta.generation = seen.saturating_add(1);
+        let ahead = seen.saturating_add(1).saturating_sub(self.generation);
+        self.meta.generation_base = self.meta.generation_base.saturating_add(ahead);
+        self.generation = seen.saturating_add(1);
         self.persist_meta();
-        let _ = now;
-        self.send(connection, Problem { code: ErrorCode::CopiedStore, about: 0, detail: seen, ext: Ext::default() });
+        self.send(
+            connection,
+            Problem {
+                code: ErrorCode::CopiedStore,
+                about: 0,
+                detail: seen,
+                ext: Ext::default(),
+            },
+        );
         self.notify(Event::CopiedStore { peer });
     }
 
@@ -126,9 +159,13 @@ impl Node {
             .map(|(s, _)| *s)
             .collect();
         for slot in slots {
-            let Some(record) = self.payers.get(&slot).map(|p| p.record()) else { continue };
+            let Some(record) = self.payers.get(&slot).map(|p| p.record()) else {
+                continue;
+            };
             let (total, outpoint) = (record.total, record.outpoint);
-            let Some(channel) = outpoint.as_ref().map(channel_id) else { continue };
+            let Some(channel) = outpoint.as_ref().map(channel_id) else {
+                continue;
+            };
             let signature = match total.value() {
                 0 => Some(Signature([0; 64])),
                 _ => self.payment_signature(slot),
@@ -136,7 +173,15 @@ impl Node {
             let Some(signature) = signature else { continue };
             // A payee that was never told of the funding learns it first; one that was ignores it.
             self.send_funded(connection, slot);
-            self.send(connection, Resume { channel, total, signature, ext: Ext::default() });
+            self.send(
+                connection,
+                Resume {
+                    channel,
+                    total,
+                    signature,
+                    ext: Ext::default(),
+                },
+            );
         }
     }
 }

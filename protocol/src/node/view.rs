@@ -1,7 +1,9 @@
 //! What the owner may see: plain values, read at any time, no secrets.
 
 use super::Node;
-use crate::base::{BlockHeight, ByteCount, ChannelId, ConnectionId, Instant, Msat, NodeId, Outpoint, Sat, Slot, Txid};
+use crate::base::{
+    BlockHeight, ByteCount, ChannelId, ConnectionId, Instant, Msat, NodeId, Outpoint, Sat, Slot, Txid,
+};
 use crate::market::{Standing, UsageFigures};
 use crate::money::channel::{PayeeState, PayerState};
 use alloc::vec::Vec;
@@ -89,8 +91,13 @@ impl Node {
             id: self.id(),
             height: self.height,
             lit: self.lit,
-            generation: self.meta.generation,
-            sessions: self.connections.iter().filter(|(_, p)| p.greeted).map(|(c, p)| (*c, p.id)).collect(),
+            generation: self.generation,
+            sessions: self
+                .connections
+                .iter()
+                .filter(|(_, p)| p.greeted)
+                .map(|(c, p)| (*c, p.id))
+                .collect(),
             gate_down: self.gate_down,
         }
     }
@@ -112,7 +119,12 @@ impl Node {
 
     /// Every channel, oldest first.
     pub fn channels(&self) -> Vec<ChannelView> {
-        let mut views: Vec<ChannelView> = self.payers.keys().chain(self.payees.keys()).filter_map(|s| self.channel(*s)).collect();
+        let mut views: Vec<ChannelView> = self
+            .payers
+            .keys()
+            .chain(self.payees.keys())
+            .filter_map(|s| self.channel(*s))
+            .collect();
         views.sort_by_key(|v| v.slot);
         views
     }
@@ -189,14 +201,29 @@ impl Node {
 
     /// Credit that was given although it could still be lost: (unconfirmed in all, its configured bound).
     pub fn unconfirmed(&self) -> (Msat, Msat) {
-        let all = self.payees.values().fold(Msat::ZERO, |sum, p| sum.saturating_add(p.unconfirmed()));
-        (all, self.selling.as_ref().map_or(Msat::ZERO, |s| s.config.policy.unconfirmed_total))
+        let all = self
+            .payees
+            .values()
+            .fold(Msat::ZERO, |sum, p| sum.saturating_add(p.unconfirmed()));
+        (
+            all,
+            self.selling
+                .as_ref()
+                .map_or(Msat::ZERO, |s| s.config.policy.unconfirmed_total),
+        )
     }
 
-    /// Purchases under way: session, relay, state.
-    pub fn purchases(&self) -> Vec<(ConnectionId, NodeId, BuyerView)> {
-        let view = |(c, p): (&ConnectionId, &super::peer::Peer)| Some((*c, p.id, p.buyer.as_ref()?.view()));
-        self.connections.iter().filter_map(view).collect()
+    /// Numbers of the attachments that are in use, or were when the power went.
+    pub fn attachments(&self) -> Vec<u16> {
+        self.attachments.keys().copied().collect()
+    }
+
+    /// Purchases, by relay.
+    pub fn purchases(&self) -> Vec<(NodeId, BuyerView)> {
+        self.buyers
+            .iter()
+            .map(|(relay, b)| (*relay, b.buyer.view()))
+            .collect()
     }
 
     /// The offer of a relay in this session, if it was asked.
@@ -206,7 +233,10 @@ impl Node {
 
     /// An open channel in which we pay this peer and something is left.
     pub fn paying_channel(&self, peer: &NodeId) -> Option<Slot> {
-        self.payers.iter().find(|(_, p)| p.record().peer == *peer && p.is_open() && p.left() > Msat::ZERO).map(|(s, _)| *s)
+        self.payers
+            .iter()
+            .find(|(_, p)| p.record().peer == *peer && p.is_open() && p.left() > Msat::ZERO)
+            .map(|(s, _)| *s)
     }
 
     /// Bytes that a client used, by both counters, for displays.

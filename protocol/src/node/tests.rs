@@ -1,0 +1,527 @@
+//! Two nodes in simulated time: a chain that confirms what it is told to, a gate that counts to the byte, a disk per
+//! node from which it can be started again at any moment.
+
+use super::record::{Table, Write};
+use super::*;
+use crate::base::{BlockHeight, ByteCount, Outpoint};
+use crate::crypto::{CoinType, Seed};
+use crate::market::BuyerState;
+use crate::money::channel::tx::txid;
+use crate::wire::BindingClass;
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::{Amount, Transaction, TxOut, transaction};
+use std::collections::BTreeMap as Map;
+use std::vec::Vec;
+
+const LINK: ConnectionId = ConnectionId(1);
+const MIB: u64 = 1 << 20;
+
+fn genesis() -> GenesisHash {
+    GenesisHash::from_bytes([5; 32])
+}
+
+fn payout(byte: u8) -> ScriptBuf {
+    ScriptBuf::from_bytes([&[0x51, 0x20][..], &[byte; 32]].concat())
+}
+
+fn sheet(price: u64) -> PriceSheet {
+    PriceSheet {
+        version: 0,
+        valid_until: BlockHeight::ZERO,
+        up: Msat::new(price),
+        down: Msat::new(price),
+        per_second: Msat::ZERO,
+        free: ByteCount::ZERO,
+        window_min: ByteCount::new(128 * 1024),
+        window_max: ByteCount::new(64 * MIB),
+        class: BindingClass::Address,
+    }
+}
+
+fn relay_config() -> RelayConfig {
+    RelayConfig {
+        policy: PayeePolicy::default(),
+        sheet: sheet(100_000),
+        account: AccountConfig::default(),
+        free_total: ByteCount::ZERO,
+    }
+}
+
+/// What one node has on its disk.
+#[derive(Clone, Default)]
+struct Disk {
+    rows: Map<(Table, Vec<u8>), Vec<u8>>,
+    journal: Vec<Vec<u8>>,
+    opened: u64,
+    writes: usize,
+}
+
+impl Disk {
+    fn write(&mut self, write: Write) {
+        self.writes += 1;
+        match write {
+            Write::Put { table, key, value } => drop(self.rows.insert((table, key), value)),
+            Write::Delete { table, key } => drop(self.rows.remove(&(table, key))),
+            Write::Journal { entry } => self.journal.push(entry),
+        }
+    }
+
+    fn rows(&mut self) -> Rows {
+        self.opened += 1;
+        Rows {
+            rows: self
+                .rows
+                .iter()
+                .map(|((t, k), v)| (*t, k.clone(), v.clone()))
+                .collect(),
+            journal: self.journal.clone(),
+            generation: self.opened,
+            restored: false,
+        }
+    }
+}
+
+/// One attachment of the simulated gate.
+#[derive(Clone, Copy, Default)]
+struct Passed {
+    limit: u64,
+    up: u64,
+    down: u64,
+    dropped: bool,
+}
+
+/// Both nodes and everything around them.
+struct World {
+    now: Instant,
+    height: u32,
+    nodes: [Node; 2],
+    disks: [Disk; 2],
+    gate: Map<u16, Passed>,
+    meter: (u64, u64),
+    mempool: Vec<Transaction>,
+    confirmed: Vec<Transaction>,
+    /// Funding output of each slot, per node.
+    watched: [Map<Slot, [u8; 32]>; 2],
+    events: [Vec<Event>; 2],
+    linked: bool,
+    /// The node and the number of its write at which the power goes, if it does.
+    cut: Option<(usize, usize)>,
+    was_cut: Option<usize>,
+}
+
+const CLIENT: usize = 0;
+const RELAY: usize = 1;
+
+fn start(who: usize, disk: &mut Disk, now: Instant, height: u32) -> Node {
+    let keys = Keys::new(&Seed::from_entropy(&[who as u8 + 1; 32]), CoinType::Test).unwrap();
+    let config = Config {
+        genesis: genesis(),
+        payout: payout(who as u8 + 1),
+        relay: (who == RELAY).then(relay_config),
+        buyer: BuyerConfig::default(),
+        addresses: Vec::new(),
+        minimum: None,
+    };
+    Node::load(now, config, keys, &disk.rows(), BlockHeight::new(height)).unwrap()
+}
+
+impl World {
+    fn new() -> World {
+        let (now, height) = (Instant::from_micros(1_000_000), 1_000);
+        let mut disks = [Disk::default(), Disk::default()];
+        let nodes = [
+            start(0, &mut disks[0], now, height),
+            start(1, &mut disks[1], now, height),
+        ];
+        let mut world = World {
+            now,
+            height,
+            nodes,
+            disks,
+            gate: Map::new(),
+            meter: (0, 0),
+            mempool: Vec::new(),
+            confirmed: Vec::new(),
+            watched: [Map::new(), Map::new()],
+            events: [Vec::new(), Vec::new()],
+            linked: false,
+            cut: None,
+            was_cut: None,
+        };
+        world.tip(CLIENT);
+        world.tip(RELAY);
+        world
+    }
+
+    fn tip(&mut self, who: usize) {
+        let height = BlockHeight::new(self.height);
+        self.give(who, Input::Chain(ChainEvent::Tip { height }));
+    }
+
+    fn link(&mut self) {
+        let ids = [self.nodes[0].id(), self.nodes[1].id()];
+        self.linked = true;
+        for who in [CLIENT, RELAY] {
+            self.nodes[who]
+                .handle(
+                    self.now,
+                    Input::Connected {
+                        connection: LINK,
+                        peer: ids[1 - who],
+                    },
+                )
+                .unwrap();
+        }
+        self.drain();
+    }
+
+    /// Feeds a node and does what it and the other want, until both are quiet.
+    fn give(&mut self, who: usize, input: Input<'_>) {
+        if self.was_cut.is_some() {
+            return;
+        }
+        self.nodes[who].handle(self.now, input).unwrap();
+        self.drain();
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), CommandError> {
+        let result = self.nodes[CLIENT].handle(self.now, Input::Command(command));
+        self.drain();
+        result
+    }
+
+    fn drain(&mut self) {
+        loop {
+            let mut quiet = true;
+            for who in [CLIENT, RELAY] {
+                while let Some(action) = self.nodes[who].poll_action() {
+                    quiet = false;
+                    self.act(who, action);
+                    if self.was_cut.is_some() {
+                        return;
+                    }
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, who: usize, action: Action) {
+        let now = self.now;
+        match action {
+            Action::Persist(write) => {
+                if self.cut == Some((who, self.disks[who].writes)) {
+                    self.was_cut = Some(who);
+                    return;
+                }
+                self.disks[who].write(write);
+            }
+            Action::Send { frame, .. } if self.linked => {
+                let _ = self.nodes[1 - who].handle(
+                    now,
+                    Input::Frame {
+                        connection: LINK,
+                        frame: &frame,
+                    },
+                );
+            }
+            Action::Send { .. } => {}
+            Action::Disconnect { code, .. } => panic!("node {who} hung up: {}", code.text()),
+            Action::Chain(ChainAction::Watch { slot, output_key, .. }) => {
+                drop(self.watched[who].insert(slot, output_key))
+            }
+            Action::Chain(ChainAction::Unwatch { slot }) => drop(self.watched[who].remove(&slot)),
+            Action::Chain(ChainAction::Fund {
+                slot,
+                output_key,
+                value,
+                ..
+            }) => {
+                let script = ScriptBuf::from_bytes([&[0x51, 0x20][..], &output_key].concat());
+                let output = TxOut {
+                    value: Amount::from_sat(value.value()),
+                    script_pubkey: script,
+                };
+                let lock_time = LockTime::from_height(slot.0).unwrap();
+                let tx = Transaction {
+                    version: transaction::Version::TWO,
+                    lock_time,
+                    input: Vec::new(),
+                    output: [output].into(),
+                };
+                let event = ChainEvent::FundingBuilt {
+                    slot,
+                    outpoint: Outpoint {
+                        txid: txid(&tx),
+                        vout: 0,
+                    },
+                    fee: Sat::new(150),
+                    tx: serialize(&tx),
+                };
+                let _ = self.nodes[who].handle(now, Input::Chain(event));
+            }
+            Action::Chain(ChainAction::Broadcast { tx, .. }) => {
+                let tx: Transaction = deserialize(&tx).unwrap();
+                let known = self
+                    .mempool
+                    .iter()
+                    .chain(&self.confirmed)
+                    .any(|t| txid(t) == txid(&tx));
+                if !known {
+                    self.mempool.push(tx.clone());
+                }
+                self.sightings(&tx, None);
+            }
+            Action::Attach { client, .. } => {
+                self.gate.insert(client, Passed::default());
+                let _ = self.nodes[who].handle(
+                    now,
+                    Input::Attached {
+                        client,
+                        result: Ok(()),
+                    },
+                );
+            }
+            Action::Grant { client, limit } => {
+                let passed = self.gate.get_mut(&client).unwrap();
+                passed.limit = limit.value();
+                passed.dropped = false;
+            }
+            Action::ReadGate => {
+                let readings: Vec<GateReading> = self.gate.iter().map(|(c, p)| reading(*c, p)).collect();
+                let _ = self.nodes[who].handle(now, Input::GateReadings { readings: &readings });
+            }
+            Action::Detach { client } => {
+                let last = self.gate.remove(&client).map(|p| reading(client, &p));
+                let _ = self.nodes[who].handle(now, Input::Detached { client, last });
+            }
+            Action::ReadMeter => {
+                let (up, down) = (ByteCount::new(self.meter.0), ByteCount::new(self.meter.1));
+                let _ = self.nodes[who].handle(now, Input::MeterReading { up, down });
+            }
+            Action::Notify(event) => self.events[who].push(event),
+        }
+    }
+
+    fn sightings(&mut self, tx: &Transaction, height: Option<BlockHeight>) {
+        for who in [CLIENT, RELAY] {
+            let watched: Vec<(Slot, [u8; 32])> = self.watched[who].iter().map(|(s, k)| (*s, *k)).collect();
+            for (slot, key) in watched {
+                for (vout, output) in tx.output.iter().enumerate() {
+                    if output.script_pubkey.as_bytes()[2..] == key {
+                        let outpoint = Outpoint {
+                            txid: txid(tx),
+                            vout: vout as u32,
+                        };
+                        let value = Sat::new(output.value.to_sat());
+                        let _ = self.nodes[who].handle(
+                            self.now,
+                            Input::Chain(ChainEvent::Funded {
+                                slot,
+                                outpoint,
+                                value,
+                                height,
+                            }),
+                        );
+                    }
+                }
+                let funding = self.nodes[who].channel(slot).and_then(|c| c.outpoint);
+                for input in &tx.input {
+                    if funding == Some(input.previous_output.into()) {
+                        let outpoint = funding.unwrap();
+                        let spent = ChainEvent::Spent {
+                            slot,
+                            outpoint,
+                            txid: txid(tx),
+                            tx: serialize(tx),
+                            height,
+                        };
+                        let _ = self.nodes[who].handle(self.now, Input::Chain(spent));
+                    }
+                }
+            }
+        }
+    }
+
+    fn mine(&mut self, blocks: u32) {
+        for _ in 0..blocks {
+            self.height += 1;
+            let block = std::mem::take(&mut self.mempool);
+            for tx in block {
+                self.sightings(&tx, Some(BlockHeight::new(self.height)));
+                self.confirmed.push(tx);
+                self.drain();
+            }
+            self.tip(CLIENT);
+            self.tip(RELAY);
+        }
+    }
+
+    /// Sends packets down to the client for a while, `rate` bytes a second, with timers running.
+    fn traffic(&mut self, seconds: u64, rate: u64) {
+        const STEP: u64 = 10_000;
+        for _ in 0..seconds * (1_000_000 / STEP) {
+            self.now = self.now + Duration::from_micros(STEP);
+            let mut left = rate * STEP / 1_000_000;
+            while left > 0 {
+                let packet = left.min(1_500);
+                left -= packet;
+                for passed in self.gate.values_mut() {
+                    if passed.up + passed.down + packet <= passed.limit {
+                        passed.down += packet;
+                        self.meter.1 += packet;
+                    } else {
+                        passed.dropped = true;
+                    }
+                }
+            }
+            for who in [CLIENT, RELAY] {
+                if self.nodes[who].next_timeout().is_some_and(|at| at <= self.now) {
+                    self.give(who, Input::Tick);
+                }
+                if self.was_cut.is_some() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The power of one node goes and comes back: everything but its disk is gone. The kernel of a relay whose daemon
+    /// died still counts; after a power cut it does not.
+    fn restart(&mut self, who: usize, kernel_lives: bool) {
+        self.was_cut = None;
+        self.cut = None;
+        self.unlink_quietly(who);
+        let survivors = if who == RELAY {
+            std::mem::take(&mut self.gate)
+        } else {
+            Map::new()
+        };
+        self.nodes[who] = start(who, &mut self.disks[who], self.now, 0);
+        let attachments = self.nodes[who].attachments();
+        for client in attachments {
+            let last = survivors
+                .get(&client)
+                .filter(|_| kernel_lives)
+                .map(|p| reading(client, p));
+            self.give(who, Input::Detached { client, last });
+        }
+        self.drain();
+        for tx in self.confirmed.clone() {
+            self.sightings(&tx, Some(BlockHeight::new(self.height)));
+        }
+        for tx in self.mempool.clone() {
+            self.sightings(&tx, None);
+        }
+        self.tip(who);
+    }
+
+    fn unlink_quietly(&mut self, who: usize) {
+        self.linked = false;
+        self.give(1 - who, Input::Disconnected { connection: LINK });
+    }
+
+    fn buy(&mut self, mib: u64) {
+        let bytes = Some(ByteCount::new(mib * MIB));
+        self.command(Command::Buy {
+            connection: LINK,
+            bytes,
+            max: Msat::new(40_000_000),
+        })
+        .unwrap();
+    }
+
+    /// Linked, offer known, channel open and deep.
+    fn ready() -> World {
+        let mut world = World::new();
+        world.link();
+        world.command(Command::AskOffer { connection: LINK }).unwrap();
+        world
+            .command(Command::Open {
+                connection: LINK,
+                capacity: Sat::new(50_000),
+                lifetime: None,
+            })
+            .unwrap();
+        world.mine(7);
+        world
+    }
+
+    fn total(&self, who: usize) -> u64 {
+        self.nodes[who].channels().iter().map(|c| c.total.value()).sum()
+    }
+
+    fn passed(&self) -> u64 {
+        self.meter.0 + self.meter.1
+    }
+}
+
+fn reading(client: u16, p: &Passed) -> GateReading {
+    GateReading {
+        client,
+        up: ByteCount::new(p.up),
+        down: ByteCount::new(p.down),
+        exhausted: p.dropped,
+    }
+}
+
+#[test]
+fn a_sale_from_hello_to_settlement() {
+    let mut world = World::ready();
+    assert_eq!(world.nodes[RELAY].channels()[0].state, "open");
+    world.buy(20);
+    world.traffic(20, 2 * MIB);
+    let bought = 20 * MIB;
+    assert!(world.passed() <= bought, "nothing unpaid passes");
+    assert!(
+        bought - world.passed() < 1_500,
+        "less than a packet is stranded: {}",
+        bought - world.passed()
+    );
+    assert_eq!(world.total(CLIENT), 2_000_000);
+    assert_eq!(world.total(RELAY), 2_000_000);
+    assert_eq!(world.nodes[CLIENT].purchases()[0].1.state, BuyerState::Done);
+
+    // Tops up and goes on.
+    world.buy(1);
+    world.traffic(3, 2 * MIB);
+    assert!(bought + MIB - world.passed() < 1_500);
+    assert_eq!(world.total(RELAY), 2_100_000);
+
+    let slot = world.nodes[CLIENT].channels()[0].slot;
+    world.command(Command::Close { slot }).unwrap();
+    let settlement = world
+        .mempool
+        .iter()
+        .find(|t| !t.input.is_empty())
+        .cloned()
+        .expect("a settlement is on its way");
+    world.mine(7);
+    let fee = 205;
+    let to = |script: ScriptBuf| {
+        settlement
+            .output
+            .iter()
+            .find(|o| o.script_pubkey == script)
+            .map(|o| o.value.to_sat())
+    };
+    assert_eq!(
+        to(payout(2)),
+        Some(2_100 - fee),
+        "the relay has what was paid, less the fee"
+    );
+    assert_eq!(
+        settlement.output.iter().map(|o| o.value.to_sat()).sum::<u64>(),
+        50_000 - fee,
+        "the client has the rest"
+    );
+    assert!(
+        world.nodes[CLIENT].channels().iter().all(|c| c.state == "over"),
+        "{:?}",
+        world.nodes[CLIENT].channels()
+    );
+    assert!(world.nodes[RELAY].channels().iter().all(|c| c.state == "over"));
+}
