@@ -31,15 +31,30 @@ fn keys(byte: u8) -> Keys {
 
 fn funding(terms: &tx::Terms, verifier: &Verifier) -> Transaction {
     let script = terms.funding_output(verifier.context()).unwrap().to_script_buf();
-    let output = TxOut { value: Amount::from_sat(terms.capacity.value()), script_pubkey: script };
-    Transaction { version: transaction::Version::TWO, lock_time: LockTime::ZERO, input: Vec::new(), output: [output].into() }
+    let output = TxOut {
+        value: Amount::from_sat(terms.capacity.value()),
+        script_pubkey: script,
+    };
+    Transaction {
+        version: transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: Vec::new(),
+        output: [output].into(),
+    }
 }
 
 impl Pair {
     /// Accepted, funding built, nothing seen on the chain yet.
     fn new() -> Pair {
         let (payer_keys, payee_keys, verifier) = (keys(1), keys(2), Verifier::new());
-        let key = |k: &Keys, role| k.channel(role, 0).unwrap().funding.x_only_public_key().0.serialize();
+        let key = |k: &Keys, role| {
+            k.channel(role, 0)
+                .unwrap()
+                .funding
+                .x_only_public_key()
+                .0
+                .serialize()
+        };
         let terms = tx::Terms {
             payer_key: key(&payer_keys, Role::Payer),
             payee_key: key(&payee_keys, Role::Payee),
@@ -47,14 +62,47 @@ impl Pair {
             expiry: EXPIRY,
         };
         let policy = PayeePolicy::default();
-        let until = policy.accept(&terms, NOW, 205, crate::base::FeeRate::MIN_RELAY).unwrap();
+        let until = policy
+            .accept(&terms, NOW, 205, crate::base::FeeRate::MIN_RELAY)
+            .unwrap();
         let payee = Payee::accept(SLOT, payer_keys.node(), terms, 0, NOW, until).unwrap();
-        let accepted = Acceptance { terms, accept_until: until };
-        let mut payer = Payer::fund(SLOT, payee_keys.node(), accepted, Signature([0; 64]), 0, NOW, &verifier).unwrap();
+        let accepted = Acceptance {
+            terms,
+            accept_until: until,
+        };
+        let mut payer = Payer::fund(
+            SLOT,
+            payee_keys.node(),
+            accepted,
+            Signature([0; 64]),
+            0,
+            NOW,
+            &verifier,
+        )
+        .unwrap();
         let tx = funding(&terms, &verifier);
-        let outpoint = Outpoint { txid: tx::txid(&tx), vout: 0 };
-        payer.handle(&verifier, PayerInput::FundingBuilt { outpoint, fee: Sat::new(150), tx: &serialize(&tx) }).unwrap();
-        let mut pair = Pair { verifier, policy, payer_keys, payer, payee, outpoint };
+        let outpoint = Outpoint {
+            txid: tx::txid(&tx),
+            vout: 0,
+        };
+        payer
+            .handle(
+                &verifier,
+                PayerInput::FundingBuilt {
+                    outpoint,
+                    fee: Sat::new(150),
+                    tx: &serialize(&tx),
+                },
+            )
+            .unwrap();
+        let mut pair = Pair {
+            verifier,
+            policy,
+            payer_keys,
+            payer,
+            payee,
+            outpoint,
+        };
         pair.payee(PayeeInput::Lit).unwrap();
         pair.payee(PayeeInput::Declared { outpoint }).unwrap();
         pair.drain();
@@ -72,34 +120,66 @@ impl Pair {
 
     fn confirm(&mut self, height: u32) {
         let height = Some(BlockHeight::new(height));
-        self.payee(PayeeInput::Funded { outpoint: self.outpoint, value: CAPACITY, height }).unwrap();
-        self.payer.handle(&self.verifier, PayerInput::Funded { outpoint: self.outpoint, height }).unwrap();
+        self.payee(PayeeInput::Funded {
+            outpoint: self.outpoint,
+            value: CAPACITY,
+            height,
+        })
+        .unwrap();
+        self.payer
+            .handle(
+                &self.verifier,
+                PayerInput::Funded {
+                    outpoint: self.outpoint,
+                    height,
+                },
+            )
+            .unwrap();
     }
 
     fn height(&mut self, height: u32) {
         let height = BlockHeight::new(height);
         self.payee(PayeeInput::Height { height }).unwrap();
-        self.payer.handle(&self.verifier, PayerInput::Height { height }).unwrap();
+        self.payer
+            .handle(&self.verifier, PayerInput::Height { height })
+            .unwrap();
     }
 
     fn payee(&mut self, input: PayeeInput) -> Result<(), ErrorCode> {
-        self.payee.handle(&self.policy, &self.verifier, input).map_err(|PayeeError::Refused(code)| code)
+        self.payee
+            .handle(&self.policy, &self.verifier, input)
+            .map_err(|PayeeError::Refused(code)| code)
     }
 
     fn drain(&mut self) -> (Vec<PayerAction>, Vec<PayeeAction>) {
-        (std::iter::from_fn(|| self.payer.poll_action()).collect(), std::iter::from_fn(|| self.payee.poll_action()).collect())
+        (
+            std::iter::from_fn(|| self.payer.poll_action()).collect(),
+            std::iter::from_fn(|| self.payee.poll_action()).collect(),
+        )
     }
 
     fn sign(&self, total: Msat) -> Signature {
         let keys = self.payer_keys.channel(Role::Payer, 0).unwrap();
         let digest = self.payer.digest().unwrap();
-        Signature(digest.sign_payment(self.payer_keys.signer().context(), &keys.funding, total.to_sat_ceil()).unwrap())
+        Signature(
+            digest
+                .sign_payment(
+                    self.payer_keys.signer().context(),
+                    &keys.funding,
+                    total.to_sat_ceil(),
+                )
+                .unwrap(),
+        )
     }
 
     fn send(&mut self, total: u64) -> Result<(), ErrorCode> {
         let total = Msat::new(total);
         let signature = self.sign(total);
-        self.payee(PayeeInput::Payment { total, signature, room: ALL })
+        self.payee(PayeeInput::Payment {
+            total,
+            signature,
+            room: ALL,
+        })
     }
 }
 
@@ -107,13 +187,22 @@ impl Pair {
 fn rule_1_no_credit_before_the_funding_is_seen_and_only_the_exposure_before_it_is_deep() {
     let mut pair = Pair::new();
     assert_eq!(pair.send(1_000), Err(ErrorCode::ExposureFull));
-    pair.payee(PayeeInput::Funded { outpoint: pair.outpoint, value: CAPACITY, height: None }).unwrap();
+    pair.payee(PayeeInput::Funded {
+        outpoint: pair.outpoint,
+        value: CAPACITY,
+        height: None,
+    })
+    .unwrap();
     let exposure = pair.policy.unconfirmed.value();
     assert_eq!(pair.send(exposure), Ok(()));
     assert_eq!(pair.send(exposure + 1), Err(ErrorCode::ExposureFull));
     pair.confirm(1_001);
     pair.height(1_001 + DEEP - 2);
-    assert_eq!(pair.send(exposure + 1), Err(ErrorCode::ExposureFull), "one block short of deep");
+    assert_eq!(
+        pair.send(exposure + 1),
+        Err(ErrorCode::ExposureFull),
+        "one block short of deep"
+    );
     pair.height(1_001 + DEEP - 1);
     assert_eq!(pair.send(exposure + 1), Ok(()));
 }
@@ -121,11 +210,30 @@ fn rule_1_no_credit_before_the_funding_is_seen_and_only_the_exposure_before_it_i
 #[test]
 fn rule_1_unconfirmed_credit_is_limited_by_what_the_owner_has_left_for_all_keys() {
     let mut pair = Pair::new();
-    pair.payee(PayeeInput::Funded { outpoint: pair.outpoint, value: CAPACITY, height: None }).unwrap();
+    pair.payee(PayeeInput::Funded {
+        outpoint: pair.outpoint,
+        value: CAPACITY,
+        height: None,
+    })
+    .unwrap();
     let (total, signature) = (Msat::new(1_001), pair.sign(Msat::new(1_001)));
     let room = Msat::new(1_000);
-    assert_eq!(pair.payee(PayeeInput::Payment { total, signature, room }), Err(ErrorCode::ExposureFull));
-    assert_eq!(pair.payee(PayeeInput::Payment { total, signature, room: total }), Ok(()));
+    assert_eq!(
+        pair.payee(PayeeInput::Payment {
+            total,
+            signature,
+            room
+        }),
+        Err(ErrorCode::ExposureFull)
+    );
+    assert_eq!(
+        pair.payee(PayeeInput::Payment {
+            total,
+            signature,
+            room: total
+        }),
+        Ok(())
+    );
 }
 
 #[test]
@@ -133,26 +241,58 @@ fn rule_1_a_funding_that_is_late_wrong_or_second_gives_no_channel() {
     let at = |height| Some(BlockHeight::new(height));
     let mut pair = Pair::new();
     let outpoint = pair.outpoint;
-    let wrong = PayeeInput::Funded { outpoint, value: Sat::new(49_999), height: at(1_001) };
+    let wrong = PayeeInput::Funded {
+        outpoint,
+        value: Sat::new(49_999),
+        height: at(1_001),
+    };
     assert_eq!(pair.payee(wrong), Err(ErrorCode::FundingMismatch));
-    let late = PayeeInput::Funded { outpoint, value: CAPACITY, height: at(1_145) };
+    let late = PayeeInput::Funded {
+        outpoint,
+        value: CAPACITY,
+        height: at(1_145),
+    };
     assert_eq!(pair.payee(late), Err(ErrorCode::NotAccepted));
     pair.confirm(1_010);
-    let second = Outpoint { txid: Txid::from_bytes([9; 32]), vout: 0 };
-    let again = PayeeInput::Funded { outpoint: second, value: CAPACITY, height: at(1_011) };
+    let second = Outpoint {
+        txid: Txid::from_bytes([9; 32]),
+        vout: 0,
+    };
+    let again = PayeeInput::Funded {
+        outpoint: second,
+        value: CAPACITY,
+        height: at(1_011),
+    };
     assert_eq!(pair.payee(again), Err(ErrorCode::FundingMismatch));
-    assert_eq!(pair.payee.record().outpoint, Some(outpoint), "the first confirmed output names the channel");
+    assert_eq!(
+        pair.payee.record().outpoint,
+        Some(outpoint),
+        "the first confirmed output names the channel"
+    );
 }
 
 #[test]
 fn rule_1_a_double_spent_funding_costs_at_most_the_unconfirmed_exposure() {
     let mut pair = Pair::new();
-    pair.payee(PayeeInput::Funded { outpoint: pair.outpoint, value: CAPACITY, height: None }).unwrap();
+    pair.payee(PayeeInput::Funded {
+        outpoint: pair.outpoint,
+        value: CAPACITY,
+        height: None,
+    })
+    .unwrap();
     let exposure = pair.policy.unconfirmed;
     pair.send(exposure.value()).unwrap();
     pair.drain();
-    let other = Outpoint { txid: Txid::from_bytes([9; 32]), vout: 0 };
-    pair.payee(PayeeInput::Funded { outpoint: other, value: CAPACITY, height: Some(BlockHeight::new(1_001)) }).unwrap();
+    let other = Outpoint {
+        txid: Txid::from_bytes([9; 32]),
+        vout: 0,
+    };
+    pair.payee(PayeeInput::Funded {
+        outpoint: other,
+        value: CAPACITY,
+        height: Some(BlockHeight::new(1_001)),
+    })
+    .unwrap();
     let (_, actions) = pair.drain();
     assert!(actions.contains(&PayeeAction::Lost { amount: exposure }));
     assert_eq!(pair.payee.record().state, PayeeState::Over);
@@ -163,9 +303,16 @@ fn rule_1_a_double_spent_funding_costs_at_most_the_unconfirmed_exposure() {
 fn a_reorganisation_that_takes_the_funding_away_stops_credit_until_it_is_deep_again() {
     let mut pair = Pair::open();
     pair.send(10_000_000).unwrap();
-    pair.payee(PayeeInput::Reorg { height: BlockHeight::new(1_000) }).unwrap();
+    pair.payee(PayeeInput::Reorg {
+        height: BlockHeight::new(1_000),
+    })
+    .unwrap();
     assert_eq!(pair.send(10_001_000), Err(ErrorCode::ExposureFull));
-    assert_eq!(pair.payee.record().total, Msat::new(10_000_000), "what was paid is not forgotten");
+    assert_eq!(
+        pair.payee.record().total,
+        Msat::new(10_000_000),
+        "what was paid is not forgotten"
+    );
     pair.confirm(1_003);
     pair.height(1_003 + DEEP - 1);
     assert_eq!(pair.send(10_001_000), Ok(()));
@@ -176,32 +323,70 @@ fn rule_5_a_payment_must_rise_stay_in_the_capacity_and_carry_the_payers_signatur
     let mut pair = Pair::open();
     assert_eq!(pair.send(5_000), Ok(()));
     assert_eq!(pair.send(4_999), Err(ErrorCode::TotalTooLow));
-    assert_eq!(pair.send(CAPACITY.value() * 1_000), Ok(()), "all of the capacity, in the NONE form");
+    assert_eq!(
+        pair.send(CAPACITY.value() * 1_000),
+        Ok(()),
+        "all of the capacity, in the NONE form"
+    );
     let total = Msat::new(CAPACITY.value() * 1_000 + 1);
     let signature = Signature([1; 64]);
-    assert_eq!(pair.payee(PayeeInput::Payment { total, signature, room: ALL }), Err(ErrorCode::TotalTooHigh));
+    assert_eq!(
+        pair.payee(PayeeInput::Payment {
+            total,
+            signature,
+            room: ALL
+        }),
+        Err(ErrorCode::TotalTooHigh)
+    );
 
     let mut pair = Pair::open();
     let mut signature = pair.sign(Msat::new(6_000));
     signature.0[63] ^= 1;
-    let bad = PayeeInput::Payment { total: Msat::new(6_000), signature, room: ALL };
+    let bad = PayeeInput::Payment {
+        total: Msat::new(6_000),
+        signature,
+        room: ALL,
+    };
     assert_eq!(pair.payee(bad), Err(ErrorCode::BadSignature));
     // A good signature for less, said to be for more.
     let signature = pair.sign(Msat::new(6_000));
-    let inflated = PayeeInput::Payment { total: Msat::new(7_000), signature, room: ALL };
+    let inflated = PayeeInput::Payment {
+        total: Msat::new(7_000),
+        signature,
+        room: ALL,
+    };
     assert_eq!(pair.payee(inflated), Err(ErrorCode::BadSignature));
     assert_eq!(pair.payee.record().total, Msat::ZERO);
-    assert!(pair.drain().1.is_empty(), "nothing is written or credited for a refused payment");
+    assert!(
+        pair.drain().1.is_empty(),
+        "nothing is written or credited for a refused payment"
+    );
 }
 
 #[test]
 fn a_payment_is_persisted_before_it_is_credited_and_before_it_is_sent() {
     let mut pair = Pair::open();
-    pair.payer.handle(&pair.verifier, PayerInput::Pay { step: Msat::new(2_000), ceiling: ALL }).unwrap();
+    pair.payer
+        .handle(
+            &pair.verifier,
+            PayerInput::Pay {
+                step: Msat::new(2_000),
+                ceiling: ALL,
+            },
+        )
+        .unwrap();
     assert_eq!(pair.drain().0, [PayerAction::Persist, PayerAction::SendPayment]);
     pair.send(2_000).unwrap();
     let (_, actions) = pair.drain();
-    assert_eq!(actions, [PayeeAction::PersistPayment, PayeeAction::Credited { total: Msat::new(2_000) }]);
+    assert_eq!(
+        actions,
+        [
+            PayeeAction::PersistPayment,
+            PayeeAction::Credited {
+                total: Msat::new(2_000)
+            }
+        ]
+    );
 }
 
 #[test]
@@ -211,7 +396,13 @@ fn a_replayed_payment_is_answered_and_credited_once() {
         pair.send(2_000).unwrap();
     }
     let (_, actions) = pair.drain();
-    assert_eq!(actions.iter().filter(|a| **a == PayeeAction::PersistPayment).count(), 1);
+    assert_eq!(
+        actions
+            .iter()
+            .filter(|a| **a == PayeeAction::PersistPayment)
+            .count(),
+        1
+    );
     assert_eq!(pair.payee.record().total, Msat::new(2_000));
 }
 
@@ -225,8 +416,16 @@ fn rule_7_once_closing_nothing_is_accepted_and_closing_is_persisted_before_settl
     assert_eq!(pair.payee.record().state, PayeeState::Closing);
     assert_eq!(pair.send(3_000), Err(ErrorCode::Closing));
     let signature = pair.sign(Msat::new(3_000));
-    let resume = PayeeInput::Resume { total: Msat::new(3_000), signature, room: ALL };
-    assert_eq!(pair.payee(resume), Err(ErrorCode::Closing), "not by the reconnect path either");
+    let resume = PayeeInput::Resume {
+        total: Msat::new(3_000),
+        signature,
+        room: ALL,
+    };
+    assert_eq!(
+        pair.payee(resume),
+        Err(ErrorCode::Closing),
+        "not by the reconnect path either"
+    );
     assert_eq!(pair.payee.record().total, Msat::new(2_000));
 }
 
@@ -252,10 +451,18 @@ fn rule_9_the_payers_exposure_is_zero_in_every_state_it_can_reach() {
     let mut pair = Pair::open();
     for total in [1_000, 9_000, 50_000_000] {
         let step = Msat::new(total - pair.payer.record().total.value());
-        pair.payer.handle(&pair.verifier, PayerInput::Pay { step, ceiling: ALL }).unwrap();
+        pair.payer
+            .handle(&pair.verifier, PayerInput::Pay { step, ceiling: ALL })
+            .unwrap();
         assert_eq!(pair.payer.exposure(), Msat::ZERO);
-        pair.payer.handle(&pair.verifier, PayerInput::Acknowledged { total: Msat::MAX }).unwrap();
-        assert_eq!(pair.payer.exposure(), Msat::ZERO, "a lying acknowledgement changes nothing");
+        pair.payer
+            .handle(&pair.verifier, PayerInput::Acknowledged { total: Msat::MAX })
+            .unwrap();
+        assert_eq!(
+            pair.payer.exposure(),
+            Msat::ZERO,
+            "a lying acknowledgement changes nothing"
+        );
     }
 }
 
@@ -267,9 +474,16 @@ fn rule_15_in_the_dark_only_the_configured_exposure_is_accepted() {
     pair.payee(PayeeInput::Dark).unwrap();
     assert_eq!(pair.send(13_001), Err(ErrorCode::ExposureFull));
     assert_eq!(pair.send(13_000), Ok(()));
-    assert_eq!(pair.send(13_001), Err(ErrorCode::ExposureFull), "the bound does not move along");
+    assert_eq!(
+        pair.send(13_001),
+        Err(ErrorCode::ExposureFull),
+        "the bound does not move along"
+    );
     // A height proved by headers does not light it again; only its own back end does.
-    pair.payee(PayeeInput::Height { height: BlockHeight::new(1_100) }).unwrap();
+    pair.payee(PayeeInput::Height {
+        height: BlockHeight::new(1_100),
+    })
+    .unwrap();
     assert_eq!(pair.send(13_001), Err(ErrorCode::ExposureFull));
     pair.payee(PayeeInput::Lit).unwrap();
     assert_eq!(pair.send(13_001), Ok(()));
@@ -285,13 +499,30 @@ fn rule_16_a_restored_payee_takes_the_newest_signature_once_and_settles() {
 
     pair.payee = Payee::load(SLOT, Payee::restored(backup), &pair.verifier).unwrap();
     assert_eq!(pair.payee.record().state, PayeeState::Restored);
-    assert_eq!(pair.send(9_000), Err(ErrorCode::Closing), "no service on a restored channel");
-    pair.payee(PayeeInput::Resume { total: Msat::new(9_000), signature, room: Msat::ZERO }).unwrap();
-    assert_eq!(pair.payee.record().total, Msat::new(9_000), "repaired by the payer's next message");
+    assert_eq!(
+        pair.send(9_000),
+        Err(ErrorCode::Closing),
+        "no service on a restored channel"
+    );
+    pair.payee(PayeeInput::Resume {
+        total: Msat::new(9_000),
+        signature,
+        room: Msat::ZERO,
+    })
+    .unwrap();
+    assert_eq!(
+        pair.payee.record().total,
+        Msat::new(9_000),
+        "repaired by the payer's next message"
+    );
     assert_eq!(pair.payee.record().state, PayeeState::Closing);
     assert!(pair.drain().1.contains(&PayeeAction::Settle));
     let signature = pair.sign(Msat::new(10_000));
-    let more = PayeeInput::Resume { total: Msat::new(10_000), signature, room: ALL };
+    let more = PayeeInput::Resume {
+        total: Msat::new(10_000),
+        signature,
+        room: ALL,
+    };
     assert_eq!(pair.payee(more), Err(ErrorCode::Closing));
 }
 
@@ -299,28 +530,70 @@ fn rule_16_a_restored_payee_takes_the_newest_signature_once_and_settles() {
 fn rule_16_an_old_backup_costs_the_payer_nothing_since_the_payee_shows_the_payers_own_signature() {
     let mut pair = Pair::open();
     let backup = pair.payer.record().clone();
-    pair.payer.handle(&pair.verifier, PayerInput::Pay { step: Msat::new(8_000), ceiling: ALL }).unwrap();
+    pair.payer
+        .handle(
+            &pair.verifier,
+            PayerInput::Pay {
+                step: Msat::new(8_000),
+                ceiling: ALL,
+            },
+        )
+        .unwrap();
     let signature = pair.sign(Msat::new(8_000));
     pair.payer = Payer::load(SLOT, backup, &pair.verifier).unwrap();
-    let forged = PayerInput::Proof { total: Msat::new(9_000), signature };
-    assert_eq!(pair.payer.handle(&pair.verifier, forged), Err(PayerError::ForgedProof));
+    let forged = PayerInput::Proof {
+        total: Msat::new(9_000),
+        signature,
+    };
+    assert_eq!(
+        pair.payer.handle(&pair.verifier, forged),
+        Err(PayerError::ForgedProof)
+    );
     assert_eq!(pair.payer.record().total, Msat::ZERO);
-    pair.payer.handle(&pair.verifier, PayerInput::Proof { total: Msat::new(8_000), signature }).unwrap();
+    pair.payer
+        .handle(
+            &pair.verifier,
+            PayerInput::Proof {
+                total: Msat::new(8_000),
+                signature,
+            },
+        )
+        .unwrap();
     assert_eq!(pair.payer.record().total, Msat::new(8_000));
     // It goes on from there: the same money is not paid twice.
-    pair.payer.handle(&pair.verifier, PayerInput::Pay { step: Msat::new(1_000), ceiling: ALL }).unwrap();
+    pair.payer
+        .handle(
+            &pair.verifier,
+            PayerInput::Pay {
+                step: Msat::new(1_000),
+                ceiling: ALL,
+            },
+        )
+        .unwrap();
     assert_eq!(pair.payer.record().total, Msat::new(9_000));
 }
 
 #[test]
 fn the_payer_refuses_to_broadcast_a_funding_that_does_not_pay_the_channel() {
     let pair = Pair::open();
-    let record = PayerRecord { state: PayerState::Accepted, outpoint: None, funding_tx: Vec::new(), ..pair.payer.record().clone() };
+    let record = PayerRecord {
+        state: PayerState::Accepted,
+        outpoint: None,
+        funding_tx: Vec::new(),
+        ..pair.payer.record().clone()
+    };
     let mut payer = Payer::load(SLOT, record, &pair.verifier).unwrap();
     let mut tx = funding(&pair.payer.record().terms, &pair.verifier);
     tx.output[0].script_pubkey = ScriptBuf::new();
-    let outpoint = Outpoint { txid: tx::txid(&tx), vout: 0 };
-    let built = PayerInput::FundingBuilt { outpoint, fee: Sat::ZERO, tx: &serialize(&tx) };
+    let outpoint = Outpoint {
+        txid: tx::txid(&tx),
+        vout: 0,
+    };
+    let built = PayerInput::FundingBuilt {
+        outpoint,
+        fee: Sat::ZERO,
+        tx: &serialize(&tx),
+    };
     assert_eq!(payer.handle(&pair.verifier, built), Err(PayerError::WrongFunding));
     assert_eq!(payer.poll_action(), None);
 }
@@ -339,9 +612,15 @@ fn records_survive_the_disk_to_the_last_bit() {
     let mut pair = Pair::open();
     pair.send(2_000).unwrap();
     let bytes = crate::wire::encode(pair.payee.record());
-    assert_eq!(&crate::wire::decode::<PayeeRecord>(&bytes).unwrap(), pair.payee.record());
+    assert_eq!(
+        &crate::wire::decode::<PayeeRecord>(&bytes).unwrap(),
+        pair.payee.record()
+    );
     let bytes = crate::wire::encode(pair.payer.record());
-    assert_eq!(&crate::wire::decode::<PayerRecord>(&bytes).unwrap(), pair.payer.record());
+    assert_eq!(
+        &crate::wire::decode::<PayerRecord>(&bytes).unwrap(),
+        pair.payer.record()
+    );
     let _ = NodeId::from_bytes([0; 32]);
 }
 
