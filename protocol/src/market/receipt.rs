@@ -139,9 +139,8 @@ impl SignedReceipt {
                 .map_err(|_| ReceiptError::Signature)
         };
         check(receipt.relay, receipt.client, &self.relay)?;
-        match &self.client {
-            Some(signature) => check(receipt.client, receipt.relay, signature)?,
-            None => {}
+        if let Some(signature) = &self.client {
+            check(receipt.client, receipt.relay, signature)?;
         }
         Ok(receipt)
     }
