@@ -11,11 +11,20 @@
 //! Spec page: `protocol/spec/market.md`.
 
 mod account;
+mod buyer;
+mod exposure;
 mod price;
+mod receipt;
 
 pub use account::{
     Account, AccountAction, AccountConfig, AccountError, AccountInput, AccountRecord, ChannelBase,
     FREE_PERIOD, FreeAllowance, FreeRecord, FreeUse, GateMark, PauseReason, ReceiptMark, Standing,
     UsageFigures,
 };
+pub use buyer::{
+    Buyer, BuyerAction, BuyerConfig, BuyerError, BuyerInput, BuyerRecord, BuyerState, BuyerView, Claim,
+    StopReason,
+};
+pub use exposure::{Exposure, WindowView};
 pub use price::{MIB, Overhead, Prices, Quantity, SheetError, UNLIMITED, overhead_ppm, rate_of, time_for};
+pub use receipt::{Expected, ReceiptError, SignedReceipt, receipt_digest};

@@ -204,8 +204,14 @@ impl Account {
         (self.window, ByteCount::new(rate))
     }
 
-    /// The figures for a `Usage` message and for a payment's acknowledgement.
-    pub fn usage(&self) -> UsageFigures {
+    /// The figures for a `Usage` message and for a payment's acknowledgement, with the open time up to `now`.
+    pub fn usage(&self, now: Instant) -> UsageFigures {
+        let mut at = self.clone();
+        at.run_clock(now);
+        at.figures()
+    }
+
+    fn figures(&self) -> UsageFigures {
         let (up, down, open, cost) = match &self.record.channel {
             Some(base) => (base.up, base.down, base.open, base.cost),
             None => (ByteCount::ZERO, ByteCount::ZERO, Duration::ZERO, Msat::ZERO),
@@ -235,7 +241,7 @@ impl Account {
     /// The receipt that [`AccountAction::ReceiptDue`] asks for, to be signed by the relay. `None` before a channel.
     pub fn receipt(&self, relay: NodeId, client: NodeId, height: BlockHeight) -> Option<Receipt> {
         let base = self.record.channel.as_ref()?;
-        let usage = self.usage();
+        let usage = self.figures();
         Some(Receipt {
             relay,
             client,

@@ -190,5 +190,8 @@ fn an_exempt_key_is_served_without_limit_and_never_billed() {
     b.tell(AccountInput::Standing(Standing::Normal));
     assert_eq!(b.send_down(PACKET), 0);
     assert_eq!(b.account.record().cost(), Msat::ZERO);
-    assert_eq!(b.count(|a| matches!(a, AccountAction::Pause(PauseReason::NoCredit))), 1);
+    assert_eq!(
+        b.count(|a| matches!(a, AccountAction::Pause(PauseReason::NoCredit))),
+        1
+    );
 }

@@ -1,0 +1,1 @@
+//! The buyer on its own.
