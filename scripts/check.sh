@@ -98,6 +98,7 @@ words() {
 
 stages=("$@")
 [ "${#stages[@]}" -gt 0 ] || stages=(files words fmt lint docs deny no_std)
+failed=()
 for stage in "${stages[@]}"; do
     case $stage in
         files | words | fmt | lint | docs | deny | no_std) ;;
@@ -110,10 +111,15 @@ for stage in "${stages[@]}"; do
     (set -e; "$stage")
     status=$?
     set -e
-    if [ $status != 0 ]; then
-        echo "check: $stage FAILED" >&2
-        exit 1
+    if [ $status = 0 ]; then
+        echo "check: $stage ok ($((SECONDS - start)) s)"
+    else
+        echo "check: $stage FAILED ($((SECONDS - start)) s)" >&2
+        failed+=("$stage")
     fi
-    echo "check: $stage ok ($((SECONDS - start)) s)"
 done
+if [ "${#failed[@]}" -gt 0 ]; then
+    echo "check: FAILED: ${failed[*]}" >&2
+    exit 1
+fi
 echo "check: ok"
