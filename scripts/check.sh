@@ -11,8 +11,8 @@ max_file_bytes=$((512 * 1024))
 mcu=protocol/mcu/Cargo.toml
 
 fmt() {
-    cargo fmt --all --check
-    cargo fmt --manifest-path $mcu --all --check
+    cargo fmt --all -- --check -l
+    cargo fmt --manifest-path $mcu --all -- --check -l
 }
 
 lint() {
