@@ -699,3 +699,57 @@ fn the_worst_case_counts_every_fee_once() {
     assert_eq!(worst.overhead(), Some(Sat::new(410 + 258 + 329)));
     assert_eq!(costs::WorstCase::new(&t, costs::OPENING_VB, FeeRate::MAX), None);
 }
+
+/// Judged by OpenSSL's ChaCha20 and another SHA-256, 2026-11: the bytes in funding transactions may never change.
+#[test]
+fn sealed_recovery_data_is_what_openssl_makes_of_it() {
+    let mut txid = [0; 32];
+    (0u8..)
+        .zip(&mut txid)
+        .for_each(|(n, slot): (u8, &mut u8)| *slot = n);
+    let at = |txid, vout| Outpoint {
+        txid: Txid::from_bytes(txid),
+        vout,
+    };
+    let data = RecoveryData {
+        payee_key: [0x11; 32],
+        expiry: BlockHeight::new(800_000),
+        key_index: 42,
+    };
+    let seal = |outpoint, position| data.seal(&[9; 32], outpoint, position);
+    let first = "790f52e80403b671da73e9b4b76f4e05409c53a9c428beaf6a4ee2e9de57d3c45510fa82f75c246d";
+    let second = "da47afccec3b10e15b6e3b0f36af9db42b97c8acbac524169944c79a7904ac2f6f36d809afb4d1ba";
+    assert_eq!(hex::encode(seal(at(txid, 5), Position::First)), first);
+    assert_eq!(hex::encode(seal(at(txid, 5), Position::Second)), second);
+    assert_eq!(
+        RecoveryData::open(
+            &[9; 32],
+            at(txid, 5),
+            Position::Second,
+            &seal(at(txid, 5), Position::Second)
+        ),
+        Some(data)
+    );
+    assert_ne!(hex::encode(seal(at(txid, 6), Position::First)), first);
+    assert_ne!(hex::encode(seal(at([3; 32], 5), Position::First)), first);
+}
+
+#[test]
+fn the_form_changes_exactly_at_the_dust_limit() {
+    let secp = Secp256k1::new();
+    let payments = PaymentDigest::new(&secp, &terms(&secp, 1, 50_000), outpoint(1)).unwrap();
+    let form = |remainder: u64| payments.digest(Sat::new(50_000 - remainder)).unwrap().0;
+    assert_eq!(
+        (form(330), form(329), form(0)),
+        (Form::Single, Form::None, Form::None)
+    );
+    let left = |remainder: u64| payments.remainder(Sat::new(50_000 - remainder));
+    assert_eq!((left(330), left(329)), (Some(Sat::new(330)), Some(Sat::ZERO)));
+    let over = Sat::new(50_001);
+    let capacity = Sat::new(50_000);
+    assert_eq!(
+        payments.digest(over),
+        Err(PaymentError::OverCapacity { paid: over, capacity })
+    );
+    assert_eq!(payments.remainder(over), None);
+}
