@@ -1,7 +1,7 @@
 //! MONEY.md rules 5 and 8: settlements before a real node's mempool, in blocks, to the satoshi.
 
 use bitcoin::key::{Keypair, Secp256k1};
-use bitcoin::{Amount, OutPoint};
+use bitcoin::{Amount, OutPoint, TxOut};
 use serde_json::json;
 use turnpike_protocol::base::{FeeRate, Sat};
 use turnpike_protocol::money::channel::tx::{Claim, LeftOutReason, Settlement, costs};
@@ -246,5 +246,43 @@ fn rule_8_the_fee_is_raised_from_the_same_payer_signatures_and_one_satoshi_more_
         confirm(&node, &last);
         assert_outputs_in_chain(&node, &last);
         assert_eq!(most.fee().value() + 330, due + 100_000);
+    }
+}
+
+#[test]
+fn rule_1_an_unconfirmed_funding_in_a_batch_would_let_its_payer_withdraw_the_whole_batch() {
+    let secp = Secp256k1::new();
+    for policy in policies() {
+        let node = Bitcoind::start_with(policy);
+        let mut channels = simplex::open(&node, &secp, 2, CAPACITY, EXPIRY);
+        // The second channel's funding is moved to an output that its payer can still replace.
+        let coin = Coin::new(&node, &secp, key(&secp, "purse"), 200_000);
+        let script_pubkey = channels[1].terms.funding_output(&secp).unwrap().to_script_buf();
+        let output = TxOut {
+            value: Amount::from_sat(CAPACITY),
+            script_pubkey,
+        };
+        let funding = coin.pay(&secp, vec![output]);
+        node.send(&funding).unwrap();
+        channels[1].outpoint = OutPoint::new(funding.compute_txid(), 0);
+
+        let (settlement, _) = settle(&channels, &[10_000, 10_000], FeeRate::new(2_000));
+        let tx = simplex::sign(&secp, &settlement, &channels);
+        // Core's policy for version 3 refuses it outright; where it is taken, its payer takes it back.
+        if let Err(reason) = node.judge(&tx) {
+            assert_eq!(reason, "truc-spends-nontruc", "{policy:?}");
+        } else {
+            node.send(&tx).unwrap();
+            let home = payout(&secp, &key(&secp, "payer's home"));
+            let dear = TxOut {
+                value: Amount::from_sat(190_000),
+                script_pubkey: home,
+            };
+            let mut instead = coin.pay(&secp, vec![dear]);
+            instead.output.pop();
+            coin.sign(&secp, &mut instead, 0, &[coin.as_input().prevout]);
+            node.send(&instead).unwrap();
+            assert!(!in_mempool(&node, &tx), "the batch went with the funding");
+        }
     }
 }
