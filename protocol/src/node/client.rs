@@ -175,6 +175,7 @@ impl Node {
             return;
         };
         let ceiling = if message.open { message.ceiling } else { Msat::ZERO };
+        let before = peer.ceiling(slot);
         peer.ready.retain(|r| r.slot != slot);
         peer.ready.push(Ready {
             slot,
@@ -189,6 +190,11 @@ impl Node {
                 .is_some_and(|p| p.record().state == PayerState::Open)
         {
             let _ = self.payer(slot, PayerInput::Close);
+        }
+        // A payment that was refused for want of confirmations is said again once they are there, and only then.
+        let ours = self.payers.get(&slot).map_or(Msat::ZERO, |p| p.record().total);
+        if message.total < ours && ours <= ceiling && before < ours {
+            self.send_resume(connection, slot);
         }
         self.buyer_channel(now, connection);
     }

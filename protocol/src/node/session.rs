@@ -3,8 +3,7 @@
 use super::record::{PeerRecord, Table, put};
 use super::{Action, Event, Node};
 use crate::base::limits::MAX_CONNECTIONS;
-use crate::base::{ConnectionId, Instant, NodeId};
-use crate::crypto::channel_id;
+use crate::base::{ConnectionId, Instant, Msat, NodeId, Slot};
 use crate::money::channel::PayerState;
 use crate::wire::{ErrorCode, Ext, FrameError, Hello, Kind, Message, Problem, Resume, Signature, read_frame};
 use alloc::vec::Vec;
@@ -159,29 +158,19 @@ impl Node {
             .map(|(s, _)| *s)
             .collect();
         for slot in slots {
-            let Some(record) = self.payers.get(&slot).map(|p| p.record()) else {
-                continue;
-            };
-            let (total, outpoint) = (record.total, record.outpoint);
-            let Some(channel) = outpoint.as_ref().map(channel_id) else {
-                continue;
-            };
-            let signature = match total.value() {
-                0 => Some(Signature([0; 64])),
-                _ => self.payment_signature(slot),
-            };
-            let Some(signature) = signature else { continue };
             // A payee that was never told of the funding learns it first; one that was ignores it.
             self.send_funded(connection, slot);
-            self.send(
-                connection,
-                Resume {
-                    channel,
-                    total,
-                    signature,
-                    ext: Ext::default(),
-                },
-            );
+            self.send_resume(connection, slot);
+        }
+    }
+
+    /// Says what was paid last.
+    pub(super) fn send_resume(&mut self, connection: ConnectionId, slot: Slot) {
+        let Some(payer) = self.payers.get(&slot) else { return };
+        let (Some(channel), total) = (payer.id(), payer.record().total) else { return };
+        let signature = if total == Msat::ZERO { Some(Signature([0; 64])) } else { self.payment_signature(slot) };
+        if let Some(signature) = signature {
+            self.send(connection, Resume { channel, total, signature, ext: Ext::default() });
         }
     }
 }

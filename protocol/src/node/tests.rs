@@ -100,7 +100,7 @@ struct World {
     gate: Map<u16, Passed>,
     meter: (u64, u64),
     mempool: Vec<Transaction>,
-    confirmed: Vec<Transaction>,
+    confirmed: Vec<(Transaction, u32)>,
     /// Funding output of each slot, per node.
     watched: [Map<Slot, [u8; 32]>; 2],
     events: [Vec<Event>; 2],
@@ -231,9 +231,13 @@ impl World {
             Action::Send { .. } => {}
             Action::Disconnect { code, .. } => panic!("node {who} hung up: {}", code.text()),
             Action::Chain(ChainAction::Watch { slot, output_key, .. }) => {
-                drop(self.watched[who].insert(slot, output_key))
+                {
+                self.watched[who].insert(slot, output_key);
             }
-            Action::Chain(ChainAction::Unwatch { slot }) => drop(self.watched[who].remove(&slot)),
+            }
+            Action::Chain(ChainAction::Unwatch { slot }) => {
+                self.watched[who].remove(&slot);
+            },
             Action::Chain(ChainAction::Fund {
                 slot,
                 output_key,
@@ -268,12 +272,12 @@ impl World {
                 let known = self
                     .mempool
                     .iter()
-                    .chain(&self.confirmed)
+                    .chain(self.confirmed.iter().map(|(t, _)| t))
                     .any(|t| txid(t) == txid(&tx));
                 if !known {
                     self.mempool.push(tx.clone());
+                    self.sightings(&tx, None, &[CLIENT, RELAY]);
                 }
-                self.sightings(&tx, None);
             }
             Action::Attach { client, .. } => {
                 self.gate.insert(client, Passed::default());
@@ -306,8 +310,8 @@ impl World {
         }
     }
 
-    fn sightings(&mut self, tx: &Transaction, height: Option<BlockHeight>) {
-        for who in [CLIENT, RELAY] {
+    fn sightings(&mut self, tx: &Transaction, height: Option<BlockHeight>, whom: &[usize]) {
+        for &who in whom {
             let watched: Vec<(Slot, [u8; 32])> = self.watched[who].iter().map(|(s, k)| (*s, *k)).collect();
             for (slot, key) in watched {
                 for (vout, output) in tx.output.iter().enumerate() {
@@ -351,8 +355,8 @@ impl World {
             self.height += 1;
             let block = std::mem::take(&mut self.mempool);
             for tx in block {
-                self.sightings(&tx, Some(BlockHeight::new(self.height)));
-                self.confirmed.push(tx);
+                self.sightings(&tx, Some(BlockHeight::new(self.height)), &[CLIENT, RELAY]);
+                self.confirmed.push((tx, self.height));
                 self.drain();
             }
             self.tip(CLIENT);
@@ -410,11 +414,11 @@ impl World {
             self.give(who, Input::Detached { client, last });
         }
         self.drain();
-        for tx in self.confirmed.clone() {
-            self.sightings(&tx, Some(BlockHeight::new(self.height)));
+        for (tx, height) in self.confirmed.clone() {
+            self.sightings(&tx, Some(BlockHeight::new(height)), &[who]);
         }
         for tx in self.mempool.clone() {
-            self.sightings(&tx, None);
+            self.sightings(&tx, None, &[who]);
         }
         self.tip(who);
     }
@@ -525,3 +529,46 @@ fn a_sale_from_hello_to_settlement() {
     );
     assert!(world.nodes[RELAY].channels().iter().all(|c| c.state == "over"));
 }
+
+const WANTED: u64 = 6 * MIB;
+const PRICE: u64 = 100_000;
+/// The largest window that the default sizing gives at the rate of these tests: what a relay may have at stake.
+const WINDOW: u64 = 4 * MIB;
+
+/// Goes for a whole purchase of [`WANTED`] bytes, whatever state both nodes are in.
+fn go_on(world: &mut World) {
+    if !world.linked {
+        world.link();
+    }
+    let _ = world.command(Command::AskOffer { connection: LINK });
+    let client = &world.nodes[CLIENT];
+    if client.paying_channel(&world.nodes[RELAY].id()).is_none() {
+        let _ = world.command(Command::Open { connection: LINK, capacity: Sat::new(50_000), lifetime: None });
+    }
+    if world.was_cut.is_none() {
+        world.mine(7);
+    }
+    let paid = world.total(CLIENT) / PRICE * MIB;
+    let bytes = Some(ByteCount::new(WANTED - paid));
+    let max = Msat::new(WANTED / MIB * PRICE - world.total(CLIENT));
+    if paid < WANTED {
+        let _ = world.command(Command::Buy { connection: LINK, bytes, max });
+    }
+    world.traffic(6, 2 * MIB);
+}
+
+/// Runs a purchase with the power of `who` going at its write number `at`. Gives whether it went at all.
+fn purchase_with_a_cut(who: usize, at: usize, kernel_lives: bool) -> bool {
+    let mut world = World::new();
+    world.cut = Some((who, world.disks[who].writes + at));
+    go_on(&mut world);
+    let cut = world.was_cut.is_some();
+    for _ in 0..4 {
+        if world.was_cut.is_some() {
+            world.restart(who, kernel_lives);
+        }
+        go_on(&mut world);
+    }
+    let what = std::format!("node {who} cut at write {at}, kernel {kernel_lives}");
+    let price = WANTED / MIB * PRICE;
+    assert_eq!(world.total(CLIENT), price, "{what}: the client pays once for what it wanted");
