@@ -27,6 +27,8 @@ const QUOTA_BYTES: u16 = 1;
 const QUOTA_FLAGS: u16 = 2;
 /// `NFT_QUOTA_F_INV`: the rule matches what is over the quota.
 const OVER: u32 = 1;
+/// `NFT_QUOTA_F_DEPLETED`: as much as the quota has been seen.
+const DEPLETED: u32 = 2;
 
 /// The nf_tables socket of the gate.
 #[derive(Debug)]
@@ -185,10 +187,15 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The client whose quota a multicast note is about, if it is about one of ours.
+/// The client whose quota a multicast note calls used up, if it is one of ours. Our own changes are announced in the
+/// same form, without the flag.
 pub fn used_up(message: &Message<'_>) -> Option<ClientSlot> {
     let object = Object::read(message)?;
     if object.kind != TYPE_QUOTA || object.table != TABLE.as_bytes() {
+        return None;
+    }
+    let (_, flags) = attributes(object.data).find(|(kind, _)| *kind == QUOTA_FLAGS)?;
+    if u32::from_be_bytes(*flags.first_chunk()?) & DEPLETED == 0 {
         return None;
     }
     ObjectName::parse_quota(std::str::from_utf8(object.name).ok()?)

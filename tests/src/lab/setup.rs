@@ -12,7 +12,8 @@ pub struct Plan {
     /// Segment offload on every interface: packets of up to 64 KiB, as between namespaces, or at most the link's MTU,
     /// as on a radio.
     pub offload: bool,
-    /// Rate of the guest link in kilobits per second, both ways, by a token bucket (tbf); `None` is full speed.
+    /// Rate in kilobits per second that each client and the uplink host send at, by a token bucket (tbf); `None` is
+    /// full speed. The relay itself never queues, so nothing is lost behind a gate.
     pub rate_kbit: Option<u32>,
 }
 
@@ -26,6 +27,10 @@ impl Default for Plan {
         }
     }
 }
+
+const GUEST_MAC: &str = "02:00:00:00:00:01";
+const UP_MAC: &str = "02:00:00:00:00:02";
+const UPLINK_MAC: &str = "02:00:00:00:00:03";
 
 pub(super) fn client4(i: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 10 + i as u8)
@@ -79,7 +84,9 @@ pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
             finish(&relay, &format!("port{i}"), plan);
         }
     }
-    relay.run(&format!("ip link set {} address 02:00:00:00:00:01", Lab::GUEST));
+    relay.run(&format!("ip link set {} address {GUEST_MAC}", Lab::GUEST));
+    relay.run(&format!("ip link set {} address {UP_MAC}", Lab::UP));
+    uplink.run(&format!("ip link set {} address {UPLINK_MAC}", Lab::ETH));
 
     finish(&relay, Lab::GUEST, plan);
     finish(&relay, Lab::UP, plan);
@@ -121,16 +128,35 @@ pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
         relay
             .run(&format!("ip -6 route add {}/64 dev {}", client6(i), Lab::GUEST).replace("::2/64", "::/64"));
     }
+    introduce(&clients, &relay, &uplink);
     if let Some(rate) = plan.rate_kbit {
-        // 10 ms of burst, at least a packet with its header, and a queue of 100 ms at least.
-        let burst = (rate / 800 * 1_000).max(3_000);
+        // 10 ms of burst, but at least the largest packet, which tbf would cut up otherwise; a queue of ten bursts.
+        let burst = (rate / 800 * 1_000).max(if plan.offload { 70_000 } else { 3_000 });
         let shape = format!("root tbf rate {rate}kbit burst {burst} limit {}", burst * 10);
-        relay.run(&format!("tc qdisc add dev {} {shape}", Lab::GUEST));
-        for client in &clients {
-            client.run(&format!("tc qdisc add dev {} {shape}", Lab::ETH));
+        for sender in clients.iter().chain([&uplink]) {
+            sender.run(&format!("tc qdisc add dev {} {shape}", Lab::ETH));
         }
     }
     (clients, relay, uplink)
+}
+
+/// Permanent neighbours, so that no ARP or neighbour discovery falls into a measurement.
+fn introduce(clients: &[Host], relay: &Host, uplink: &Host) {
+    let knows = |host: &Host, device: &str, address: String, mac: &str| {
+        host.run(&format!(
+            "ip neigh replace {address} lladdr {mac} dev {device} nud permanent"
+        ));
+    };
+    knows(relay, Lab::UP, Lab::UPLINK4.to_string(), UPLINK_MAC);
+    knows(relay, Lab::UP, Lab::UPLINK6.to_string(), UPLINK_MAC);
+    knows(uplink, Lab::ETH, Lab::RELAY_UP4.to_string(), UP_MAC);
+    knows(uplink, Lab::ETH, Lab::RELAY_UP6.to_string(), UP_MAC);
+    for (i, client) in clients.iter().enumerate() {
+        knows(client, Lab::ETH, Lab::RELAY4.to_string(), GUEST_MAC);
+        knows(client, Lab::ETH, Lab::RELAY6_LINK.to_string(), GUEST_MAC);
+        knows(relay, Lab::GUEST, client4(i).to_string(), &client_mac(i));
+        knows(relay, Lab::GUEST, client6(i).to_string(), &client_mac(i));
+    }
 }
 
 /// A fresh namespace with its loopback up, and without the delays of duplicate address detection.
@@ -141,6 +167,11 @@ fn host(name: &str) -> Host {
         for scope in ["all", "default"] {
             set(&format!("net.ipv6.conf.{scope}.accept_dad"), "0");
             set(&format!("net.ipv6.conf.{scope}.accept_ra"), "0");
+            set(&format!("net.ipv6.conf.{scope}.router_solicitations"), "0");
+            set(
+                &format!("net.ipv6.conf.{scope}.mldv2_unsolicited_report_interval"),
+                "10",
+            );
         }
     });
     host.run("ip link set lo up");

@@ -1,8 +1,11 @@
 //! Traffic and gates for the lab's tests: datagrams that are counted where they arrive.
 
 use super::{Host, Lab};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use turnpike_firmware::gate::{Binding, ClientSlot, Gate, GatePlan};
 
 /// Long enough for a packet on one machine, also when others compile on it.
@@ -52,6 +55,51 @@ impl Lab {
         }
     }
 
+    /// Sends one datagram in each family from client `i` to the uplink host and says how many of its answers came back,
+    /// IPv4 first.
+    pub fn answered(&self, i: usize) -> [usize; 2] {
+        [IpAddr::from(Lab::UPLINK4), IpAddr::from(Lab::UPLINK6)].map(|to| {
+            let any = if to.is_ipv6() {
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
+            } else {
+                SocketAddr::from(([0; 4], 0))
+            };
+            let far = self.uplink.within(|| UdpSocket::bind(any).expect("a port"));
+            let near = self.clients[i].within(|| UdpSocket::bind(any).expect("a port"));
+            let port = far.local_addr().expect("an address").port();
+            near.send_to(b"question", SocketAddr::new(to, port))
+                .expect("a route");
+            for socket in [&near, &far] {
+                socket.set_read_timeout(Some(SETTLE)).expect("a timeout");
+            }
+            let Ok((_, asker)) = far.recv_from(&mut [0; 16]) else {
+                return 0;
+            };
+            far.send_to(b"answer", asker).expect("a route");
+            usize::from(near.recv_from(&mut [0; 16]).is_ok())
+        })
+    }
+
+    /// Layer-3 bytes that arrived at client `i` and at the uplink host, both together: what was really forwarded, if
+    /// only that client and the uplink host talk.
+    pub fn forwarded(&self, i: usize) -> u64 {
+        self.clients[i].counters(Lab::ETH).rx_layer3() + self.uplink.counters(Lab::ETH).rx_layer3()
+    }
+
+    /// Waits until nothing has been forwarded for `quiet`, at most `limit`, and says what [`Lab::forwarded`] says then.
+    pub fn settled(&self, i: usize, quiet: Duration, limit: Duration) -> u64 {
+        let start = Instant::now();
+        let (mut last, mut since) = (self.forwarded(i), Instant::now());
+        while since.elapsed() < quiet && start.elapsed() < limit {
+            std::thread::sleep(Duration::from_millis(20));
+            let now = self.forwarded(i);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        last
+    }
+
     /// Opens a gate; call it inside the relay.
     pub fn open_gate(&self) -> Gate {
         let (gate, survivors) = Gate::open(self.gate_plan()).expect("the gate opens");
@@ -67,6 +115,129 @@ impl Lab {
             Lab::UPLINK4.into()
         };
         deliver(&self.clients[flow.client], &self.uplink, to, None, count, size)
+    }
+}
+
+/// A flow that goes on at the sender's full speed until it is dropped.
+#[derive(Debug)]
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// What a [`Stream`] is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamKind {
+    /// IPv6 instead of IPv4.
+    pub ipv6: bool,
+    /// TCP instead of UDP.
+    pub tcp: bool,
+    /// From the uplink host to the client (the client begins it) instead of from the client.
+    pub down: bool,
+}
+
+impl StreamKind {
+    /// All eight.
+    pub fn all() -> impl Iterator<Item = StreamKind> {
+        (0..8u8).map(|n| StreamKind {
+            ipv6: n & 1 != 0,
+            tcp: n & 2 != 0,
+            down: n & 4 != 0,
+        })
+    }
+}
+
+impl Stream {
+    /// Starts a flow between a client and the uplink host; the client must be paid for already.
+    pub fn start(lab: &Lab, client: usize, kind: StreamKind) -> Stream {
+        let stop = Arc::new(AtomicBool::new(false));
+        let to: IpAddr = if kind.ipv6 {
+            Lab::UPLINK6.into()
+        } else {
+            Lab::UPLINK4.into()
+        };
+        let (near, far) = (lab.clients[client].clone(), lab.uplink.clone());
+        let any: IpAddr = if kind.ipv6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let any = SocketAddr::new(any, 0);
+        // The largest datagram that is not fragmented at an MTU of 1,500.
+        let size = if kind.ipv6 { 1_452 } else { 1_472 };
+        let mut threads = Vec::new();
+        if kind.tcp {
+            let listener = far.within(|| TcpListener::bind(any).expect("a port"));
+            let port = listener.local_addr().expect("an address").port();
+            let halt = stop.clone();
+            threads.push(std::thread::spawn(move || {
+                if let Ok((peer, _)) = listener.accept() {
+                    if kind.down {
+                        push(peer, &halt)
+                    } else {
+                        pull(peer, &halt)
+                    }
+                }
+            }));
+            let stream =
+                near.within(|| TcpStream::connect(SocketAddr::new(to, port)).expect("a paid connection"));
+            let halt = stop.clone();
+            threads.push(std::thread::spawn(move || {
+                if kind.down {
+                    pull(stream, &halt)
+                } else {
+                    push(stream, &halt)
+                }
+            }));
+        } else {
+            let server = far.within(|| UdpSocket::bind(any).expect("a port"));
+            let port = server.local_addr().expect("an address").port();
+            let socket = near.within(|| UdpSocket::bind(any).expect("a port"));
+            socket.connect(SocketAddr::new(to, port)).expect("a route");
+            socket.send(&[0]).expect("a first datagram");
+            let (_, client) = server.recv_from(&mut [0]).expect("a paid datagram");
+            server.connect(client).expect("a route");
+            let (sender, idle) = if kind.down {
+                (server, socket)
+            } else {
+                (socket, server)
+            };
+            let halt = stop.clone();
+            threads.push(std::thread::spawn(move || {
+                let _idle = idle; // stays open, so that no ICMP answers fall into the count
+                while !halt.load(Ordering::Relaxed) {
+                    let _ = sender.send(&[0x55; 1_472][..size]);
+                }
+            }));
+        }
+        Stream { stop, threads }
+    }
+
+    /// Ends the flow.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("the flow's thread ends in order");
+        }
+    }
+}
+
+fn push(mut stream: TcpStream, stop: &AtomicBool) {
+    stream
+        .set_write_timeout(Some(Duration::from_millis(50)))
+        .expect("a timeout");
+    while !stop.load(Ordering::Relaxed) {
+        let _ = stream.write(&[0x55; 65_536]);
+    }
+}
+
+fn pull(mut stream: TcpStream, stop: &AtomicBool) {
+    stream
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .expect("a timeout");
+    let mut buffer = vec![0; 65_536];
+    while !stop.load(Ordering::Relaxed) {
+        let _ = stream.read(&mut buffer);
     }
 }
 
