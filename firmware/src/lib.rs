@@ -3,6 +3,7 @@
 //! One task owns the node; every other task holds a channel handle to it.
 
 pub mod chain;
+pub mod config;
 pub mod gate;
 #[cfg(feature = "playchain")]
 pub mod playchain;

@@ -14,12 +14,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Memory for cached pages, bytes: the busiest channels' rows stay in it, and an idle relay stays small.
 const CACHE: usize = 4 * 1024 * 1024;
 
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const STORE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("store");
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 
-const META_FORMAT: &str = "format";
-const META_GENERATION: &str = "generation";
-const META_RESTORED: &str = "restored";
+const FORMAT_KEY: &str = "format";
+const GENERATION_KEY: &str = "generation";
+const RESTORED_KEY: &str = "restored";
 
 /// Where a new store comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,11 +115,11 @@ impl Store {
             end: Mutex::new(JournalEnd { next: 0, bytes: 0 }),
         };
         store.transact(|txn| {
-            let mut meta = txn.open_table(META)?;
-            meta.insert(META_FORMAT, FORMAT.to_le_bytes().as_slice())?;
-            meta.insert(META_GENERATION, generation.to_le_bytes().as_slice())?;
+            let mut meta = txn.open_table(STORE)?;
+            meta.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;
+            meta.insert(GENERATION_KEY, generation.to_le_bytes().as_slice())?;
             if origin == Origin::Restored {
-                meta.insert(META_RESTORED, [1].as_slice())?;
+                meta.insert(RESTORED_KEY, [1].as_slice())?;
             }
             txn.open_table(JOURNAL)?;
             for table in Table::ALL {
@@ -137,7 +137,7 @@ impl Store {
 
     /// The store came from a backup or from seed words, and [`Write::ClearRestored`] was not committed since.
     pub fn restored(&self) -> Result<bool, StoreError> {
-        self.look(|txn| Ok(txn.open_table(META)?.get(META_RESTORED)?.is_some()))
+        self.look(|txn| Ok(txn.open_table(STORE)?.get(RESTORED_KEY)?.is_some()))
     }
 
     /// Makes all writes durable in one transaction. When it returns `Ok`, a power cut takes nothing of it; until
@@ -284,8 +284,8 @@ impl Store {
         let generation = self
             .look(|txn| {
                 Ok(txn
-                    .open_table(META)?
-                    .get(META_GENERATION)?
+                    .open_table(STORE)?
+                    .get(GENERATION_KEY)?
                     .map(|v| v.value().to_vec()))
             })?
             .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
@@ -293,7 +293,7 @@ impl Store {
             .saturating_add(1);
         self.transact(|txn| {
             let bytes = generation.to_le_bytes();
-            txn.open_table(META)?.insert(META_GENERATION, bytes.as_slice())?;
+            txn.open_table(STORE)?.insert(GENERATION_KEY, bytes.as_slice())?;
             Ok(())
         })?;
         Ok(generation)
@@ -412,8 +412,8 @@ fn inspect(backend: impl StorageBackend, path: &Path) -> Result<redb::Database, 
 
 fn read_format(db: &redb::Database, path: &Path) -> Result<u32, StoreError> {
     let read = || -> Result<Option<u32>, redb::Error> {
-        let bytes = match db.begin_read()?.open_table(META) {
-            Ok(meta) => meta.get(META_FORMAT)?.map(|v| v.value().to_vec()),
+        let bytes = match db.begin_read()?.open_table(STORE) {
+            Ok(meta) => meta.get(FORMAT_KEY)?.map(|v| v.value().to_vec()),
             Err(TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),
         };
@@ -449,7 +449,7 @@ fn apply(txn: &redb::WriteTransaction, writes: &[Write<'_>]) -> Result<(), redb:
         }
     }
     if writes.contains(&Write::ClearRestored) {
-        txn.open_table(META)?.remove(META_RESTORED)?;
+        txn.open_table(STORE)?.remove(RESTORED_KEY)?;
     }
     Ok(())
 }

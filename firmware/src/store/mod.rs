@@ -34,48 +34,52 @@ pub const FOLD_AT: u64 = 1024 * 1024;
 /// What a row is about. Names are frozen; new tables are added at the end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Table {
-    /// The node's own counters: next slot, key counters, version of the price sheet.
-    Node,
-    /// One row per channel, by slot.
-    Channel,
-    /// One row per service account, by client.
-    Account,
-    /// What is remembered of a peer: pinned identity, highest store generation seen.
-    Peer,
-    /// Receipts that both sides signed, by channel and number.
-    Receipt,
-    /// Sales per client and day, who is blocked, who is exempt.
+    /// The node's own counters: one row.
+    Meta,
+    /// Channels in which we are paid, by slot.
+    Payee,
+    /// Channels in which we pay, by slot.
+    Payer,
+    /// What a relay knows of a client, by client key.
     Client,
-    /// The on-chain wallet's change sets.
+    /// What is remembered of a peer, by its key.
+    Peer,
+    /// Receipts, by relay, client and number.
+    Receipt,
+    /// The on-chain wallet's journal, by rising number.
     Wallet,
-    /// Headers and broadcasts that the chain watcher must know again after a restart.
+    /// What the chain watcher must know again after a restart.
     Chain,
+    /// Sales by client and day.
+    Sale,
 }
 
 impl Table {
     /// Every table, in frozen order.
-    pub const ALL: [Table; 8] = [
-        Table::Node,
-        Table::Channel,
-        Table::Account,
+    pub const ALL: [Table; 9] = [
+        Table::Meta,
+        Table::Payee,
+        Table::Payer,
+        Table::Client,
         Table::Peer,
         Table::Receipt,
-        Table::Client,
         Table::Wallet,
         Table::Chain,
+        Table::Sale,
     ];
 
     /// The frozen name, as it stands in the file.
     pub const fn name(self) -> &'static str {
         match self {
-            Table::Node => "node",
-            Table::Channel => "channel",
-            Table::Account => "account",
+            Table::Meta => "meta",
+            Table::Payee => "payee",
+            Table::Payer => "payer",
+            Table::Client => "client",
             Table::Peer => "peer",
             Table::Receipt => "receipt",
-            Table::Client => "client",
             Table::Wallet => "wallet",
             Table::Chain => "chain",
+            Table::Sale => "sale",
         }
     }
 }

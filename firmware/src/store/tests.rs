@@ -95,15 +95,15 @@ fn journal(range: std::ops::Range<u32>) -> Vec<Change> {
 /// A short life: rows, payments by the hundred, growth of the file, a fold, more payments, deletion.
 fn script() -> Vec<Step> {
     let step = |folded, changes| Step { folded, changes };
-    let mut fold = vec![put(Table::Channel, 1, 300), put(Table::Channel, 2, 301)];
-    fold.push(put(Table::Account, 9, 60));
+    let mut fold = vec![put(Table::Payee, 1, 300), put(Table::Payee, 2, 301)];
+    fold.push(put(Table::Client, 9, 60));
     vec![
-        step(false, vec![put(Table::Channel, 1, 200), put(Table::Node, 0, 12)]),
+        step(false, vec![put(Table::Payee, 1, 200), put(Table::Meta, 0, 12)]),
         step(false, journal(0..3)),
         step(false, journal(3..1_500)),
         step(
             false,
-            vec![put(Table::Channel, 2, 5_000), Change::Journal(entry(7, 20))],
+            vec![put(Table::Payee, 2, 5_000), Change::Journal(entry(7, 20))],
         ),
         // Larger than a new file: it must grow.
         step(false, vec![put(Table::Wallet, 1, 700_000)]),
@@ -111,10 +111,7 @@ fn script() -> Vec<Step> {
         step(false, journal(9..200)),
         step(
             false,
-            vec![
-                Change::Delete(Table::Wallet, vec![1]),
-                put(Table::Channel, 2, 299),
-            ],
+            vec![Change::Delete(Table::Wallet, vec![1]), put(Table::Payee, 2, 299)],
         ),
         step(true, journal(500..501)),
     ]
@@ -215,10 +212,10 @@ fn commits_are_there_after_reopening_and_the_generation_rises() {
         content.apply(step);
     }
     let store = Store::open(&path).unwrap();
-    assert_eq!(store.read(Table::Node, &[0]).unwrap().unwrap().len(), 12);
-    assert_eq!(store.read(Table::Node, &[1]).unwrap(), None);
-    assert_eq!(store.load_from(Table::Channel, &[2], 9).unwrap().len(), 1);
-    assert_eq!(store.load_from(Table::Channel, &[], 1).unwrap()[0].key, [1]);
+    assert_eq!(store.read(Table::Meta, &[0]).unwrap().unwrap().len(), 12);
+    assert_eq!(store.read(Table::Meta, &[1]).unwrap(), None);
+    assert_eq!(store.load_from(Table::Payee, &[2], 9).unwrap().len(), 1);
+    assert_eq!(store.load_from(Table::Payee, &[], 1).unwrap()[0].key, [1]);
     assert!(!store.restored().unwrap());
 }
 
@@ -338,7 +335,7 @@ fn a_newer_format_is_refused() {
     {
         let db = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
         let txn = db.begin_write().unwrap();
-        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("store");
         txn.open_table(meta)
             .unwrap()
             .insert("format", [2, 0, 0, 0].as_slice())
@@ -384,7 +381,7 @@ fn the_journal_is_bounded_and_folding_empties_it() {
     assert!(store.should_fold());
     store
         .commit(&[Write::Delete {
-            table: Table::Node,
+            table: Table::Meta,
             key: b"x",
         }])
         .unwrap();
@@ -417,7 +414,7 @@ fn a_backup_brings_everything_back_and_says_that_it_did() {
     ));
     let sealed = fs::read(&copy).unwrap();
     assert!(
-        !sealed.windows(7).any(|w| w == b"channel"),
+        !sealed.windows(5).any(|w| w == b"payee"),
         "a backup must not be readable"
     );
 

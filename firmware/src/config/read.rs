@@ -1,0 +1,445 @@
+//! Every key with its bounds and its default.
+
+use super::document::{Document, Section};
+use super::quantity::{AMOUNT, BLOCKS, PRICE_PER_MIB, PRICE_PER_SECOND, SIZE, TIME};
+use super::{
+    ChainBackend, ChainConfig, ChannelConfig, ClientConfig, Config, ConfigError, DEFAULT_PORT, NodeConfig,
+    PriceConfig, RelayConfig,
+};
+use crate::gate::InterfaceName;
+use bitcoin::Network;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use turnpike_protocol::base::limits::{
+    DEFAULT_CAPACITY_SAT, DEFAULT_LIFETIME, DEFAULT_WINDOW, MAX_CAPACITY_SAT, MAX_FREE, MAX_LIFETIME,
+    MAX_PRICE_MSAT, MAX_WINDOW, MIN_CAPACITY_SAT, MIN_LIFETIME, MIN_WINDOW,
+};
+use turnpike_protocol::base::{BlockHeight, ByteCount, Msat, NodeId, Sat};
+use turnpike_protocol::market::Prices;
+use turnpike_protocol::money::channel::PayeePolicy;
+use turnpike_protocol::wire::{BindingClass, PriceSheet};
+
+/// Default price, msat per MiB: about 50 sat per GB, a few cents.
+const DEFAULT_PRICE: u64 = 50;
+/// Default largest window, bytes: what a client may have prepaid and lose if the relay vanishes.
+const DEFAULT_WINDOW_MAX: u64 = 64 * 1024 * 1024;
+/// Default of the free allowance of all clients together and day, bytes.
+const DEFAULT_FREE_TOTAL: u64 = 1024 * 1024 * 1024;
+/// Most loss that can be tolerated, parts per million: half. Beyond, the relay's count would mean nothing.
+const MAX_LOSS: u32 = 500_000;
+/// Default tolerance, parts per million: 2 %, what a poor but working radio link loses after the relay counted.
+const DEFAULT_LOSS: u32 = 20_000;
+/// Default constant tolerance: what a few offloaded segments of 64 KiB come to.
+const DEFAULT_ALLOWANCE: u64 = 256 * 1024;
+/// All bitcoin there will ever be, satoshi.
+const ALL_SAT: u64 = 21_000_000 * 100_000_000;
+/// Longest name of a node.
+const MAX_NAME: usize = 32;
+
+pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let mut document = Document::parse(path, text)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let node = document.section("node", |s| node(s, folder))?;
+    let chain = document.section("chain", |s| chain(s, folder))?;
+    let relay = document.section("relay", relay)?;
+    let price = document.section("price", price)?;
+    let channel = document.section("channel", channel)?;
+    let client = document.section("client", client)?;
+    let log_level = document.section("log", log)?;
+    document.finish()?;
+    Ok(Config {
+        node,
+        chain,
+        relay,
+        price,
+        channel,
+        client,
+        log_level,
+        path: path.to_owned(),
+        lines: document.lines,
+    })
+}
+
+fn node(section: &Section<'_, '_>, folder: &Path) -> Result<NodeConfig, ConfigError> {
+    let data_dir = section.required("data_dir", "\"data\"")?;
+    let name = match section.entry("name") {
+        Some(entry) => {
+            let name = entry.text()?;
+            if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+                return Err(entry.wrong(
+                    "this name is too long or not one line",
+                    "use at most 32 characters",
+                ));
+            }
+            name.to_owned()
+        }
+        None => "turnpike".to_owned(),
+    };
+    Ok(NodeConfig {
+        data_dir: folder.join(data_dir.text()?),
+        name,
+    })
+}
+
+fn chain(section: &Section<'_, '_>, folder: &Path) -> Result<ChainConfig, ConfigError> {
+    let backends = [("bitcoind", ChainBackend::Bitcoind), ("play", ChainBackend::Play)];
+    let backend = section.required("backend", "\"bitcoind\"")?.choice(&backends)?;
+    let networks = [
+        ("mainnet", Network::Bitcoin),
+        ("testnet4", Network::Testnet4),
+        ("signet", Network::Signet),
+        ("regtest", Network::Regtest),
+    ];
+    let network = match section.entry("network") {
+        Some(entry) => entry.choice(&networks)?,
+        None if backend == ChainBackend::Play => Network::Regtest,
+        None => Network::Bitcoin,
+    };
+    if backend == ChainBackend::Play && network != Network::Regtest {
+        return Err(section.error(
+            "network",
+            "the play chain has no real money",
+            "remove this line, or set backend = \"bitcoind\"",
+        ));
+    }
+    let url = match section.entry("url") {
+        Some(entry) => {
+            let url = entry.text()?;
+            let rest = url
+                .strip_prefix("http://")
+                .unwrap_or_default()
+                .trim_end_matches('/');
+            let port = rest
+                .rsplit_once(':')
+                .and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none() {
+                let what = format!("\"{url}\" is no address of a chain back end");
+                return Err(entry.wrong(what, "write it such as \"http://127.0.0.1:8332\""));
+            }
+            url.to_owned()
+        }
+        None => format!("http://127.0.0.1:{}", rpc_port(network)),
+    };
+    let cookie = match section.entry("cookie") {
+        Some(entry) => folder.join(entry.text()?),
+        None => default_cookie(network),
+    };
+    let poll = section.quantity("poll", &TIME, 100..=600_000, 10_000)?;
+    Ok(ChainConfig {
+        backend,
+        url,
+        cookie,
+        network,
+        poll: Duration::from_millis(poll),
+    })
+}
+
+fn relay(section: &Section<'_, '_>) -> Result<RelayConfig, ConfigError> {
+    let enabled = section.boolean("enabled", false)?;
+    let listen = match section.entry("listen") {
+        Some(entry) => {
+            entry.parsed("write an address and a port, such as \"[::]:7473\" or \"0.0.0.0:7473\"")?
+        }
+        None => SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
+    };
+    let guest_interface = interfaces(section, "guest_interface")?;
+    let uplink_interface = interfaces(section, "uplink_interface")?;
+    for (key, names) in [
+        ("guest_interface", &guest_interface),
+        ("uplink_interface", &uplink_interface),
+    ] {
+        if enabled && names.is_empty() {
+            return Err(section.error(
+                key,
+                "a relay needs this key",
+                format!("add {key} = \"NAME\" under [relay] (`ip link` lists names), or set enabled = false"),
+            ));
+        }
+    }
+    if let Some(both) = guest_interface
+        .iter()
+        .find(|name| uplink_interface.contains(name))
+    {
+        let what = format!("{} is also a guest interface", both.as_str());
+        return Err(section.error("uplink_interface", what, "name two different interfaces"));
+    }
+    Ok(RelayConfig {
+        enabled,
+        listen,
+        guest_interface,
+        uplink_interface,
+        masquerade: section.boolean("masquerade", true)?,
+        discoverable: section.boolean("discoverable", true)?,
+    })
+}
+
+fn interfaces(section: &Section<'_, '_>, key: &'static str) -> Result<Vec<InterfaceName>, ConfigError> {
+    let Some(entry) = section.entry(key) else {
+        return Ok(Vec::new());
+    };
+    let texts = entry.texts()?;
+    let names = texts.into_iter().map(|text| text.parse::<InterfaceName>());
+    names
+        .map(|name| name.map_err(|error| entry.wrong("not the name of an interface", error)))
+        .collect()
+}
+
+fn price(section: &Section<'_, '_>) -> Result<PriceConfig, ConfigError> {
+    let prices = 0..=MAX_PRICE_MSAT;
+    let windows = MIN_WINDOW..=MAX_WINDOW;
+    let config = PriceConfig {
+        up: Msat::new(section.quantity("up", &PRICE_PER_MIB, prices.clone(), DEFAULT_PRICE)?),
+        down: Msat::new(section.quantity("down", &PRICE_PER_MIB, prices.clone(), DEFAULT_PRICE)?),
+        per_second: Msat::new(section.quantity("per_second", &PRICE_PER_SECOND, prices, 0)?),
+        free: ByteCount::new(section.quantity("free", &SIZE, 0..=MAX_FREE, 0)?),
+        free_total: ByteCount::new(section.quantity(
+            "free_total",
+            &SIZE,
+            0..=MAX_FREE * 1_024,
+            DEFAULT_FREE_TOTAL,
+        )?),
+        window_min: ByteCount::new(section.quantity("window_min", &SIZE, windows.clone(), MIN_WINDOW)?),
+        window_max: ByteCount::new(section.quantity("window_max", &SIZE, windows, DEFAULT_WINDOW_MAX)?),
+    };
+    ordered(
+        section,
+        ["window_min", "window_max"],
+        [config.window_min, config.window_max],
+        |size| SIZE.show(size.value()),
+    )?;
+    let sheet = PriceSheet {
+        version: 1,
+        valid_until: BlockHeight::new(1),
+        up: config.up,
+        down: config.down,
+        per_second: config.per_second,
+        free: config.free,
+        window_min: config.window_min,
+        window_max: config.window_max,
+        class: BindingClass::Address,
+    };
+    if Prices::check(&sheet, BlockHeight::new(1)).is_err() {
+        // The bounds of single keys are checked above: what is left is their product.
+        let dearest = [
+            ("up", config.up),
+            ("down", config.down),
+            ("per_second", config.per_second),
+        ];
+        let key = dearest
+            .into_iter()
+            .max_by_key(|(_, price)| *price)
+            .map_or("up", |(key, _)| key);
+        let max = AMOUNT.show(MAX_CAPACITY_SAT);
+        return Err(section.error(
+            key,
+            format!(
+                "this price overflows: the smallest window costs more than the {max} that a channel can hold"
+            ),
+            "lower the price or window_min",
+        ));
+    }
+    Ok(config)
+}
+
+fn channel(section: &Section<'_, '_>) -> Result<ChannelConfig, ConfigError> {
+    let defaults = PayeePolicy::default();
+    let sat = |key, bounds, default| section.quantity(key, &AMOUNT, bounds, default).map(Sat::new);
+    let lifetime = |key, default| -> Result<u32, ConfigError> {
+        let bounds = u64::from(MIN_LIFETIME)..=u64::from(MAX_LIFETIME);
+        Ok(section.quantity(key, &BLOCKS, bounds, default)? as u32)
+    };
+    let capacity = MIN_CAPACITY_SAT..=MAX_CAPACITY_SAT;
+    let config = ChannelConfig {
+        capacity_min: sat("capacity_min", capacity.clone(), MIN_CAPACITY_SAT)?,
+        capacity_max: sat("capacity_max", capacity, MAX_CAPACITY_SAT)?,
+        lifetime_min: lifetime("lifetime_min", u64::from(MIN_LIFETIME))?,
+        lifetime_max: lifetime("lifetime_max", u64::from(MAX_LIFETIME))?,
+        unconfirmed: sat(
+            "unconfirmed",
+            0..=MAX_CAPACITY_SAT,
+            defaults.unconfirmed.to_sat_floor().value(),
+        )?,
+        unconfirmed_total: sat(
+            "unconfirmed_total",
+            0..=ALL_SAT,
+            defaults.unconfirmed_total.to_sat_floor().value(),
+        )?,
+        dark: sat("dark", 0..=MAX_CAPACITY_SAT, defaults.dark.to_sat_floor().value())?,
+    };
+    let show = |sat: Sat| sat.to_string();
+    ordered(
+        section,
+        ["capacity_min", "capacity_max"],
+        [config.capacity_min, config.capacity_max],
+        show,
+    )?;
+    ordered(
+        section,
+        ["lifetime_min", "lifetime_max"],
+        [config.lifetime_min, config.lifetime_max],
+        |n| BLOCKS.show(n.into()),
+    )?;
+    ordered(
+        section,
+        ["unconfirmed", "unconfirmed_total"],
+        [config.unconfirmed, config.unconfirmed_total],
+        show,
+    )?;
+    Ok(config)
+}
+
+fn client(section: &Section<'_, '_>) -> Result<ClientConfig, ConfigError> {
+    let relay = match section.entry("relay") {
+        Some(entry) => {
+            let text = entry.text()?;
+            Some(with_port(text).ok_or_else(|| {
+                let what = format!("\"{text}\" is no address");
+                entry.wrong(
+                    what,
+                    "write HOST or HOST:PORT, such as \"192.0.2.1:7473\" or \"[2001:db8::1]:7473\"",
+                )
+            })?)
+        }
+        None => None,
+    };
+    let identity = match section.entry("identity") {
+        Some(entry) => {
+            let text = entry.text()?;
+            Some(node_id(text).ok_or_else(|| {
+                entry.wrong(
+                    "this is no identity",
+                    "copy the 64 hexadecimal digits that `turnpike discover` shows",
+                )
+            })?)
+        }
+        None => None,
+    };
+    let interface = match section.entry("interface") {
+        Some(entry) => Some(
+            entry
+                .text()?
+                .parse::<InterfaceName>()
+                .map_err(|error| entry.wrong("not the name of an interface", error))?,
+        ),
+        None => None,
+    };
+    let auto = section.boolean("auto", false)?;
+    if auto && identity.is_none() {
+        return Err(section.error(
+            "auto",
+            "buying without being asked needs to know from whom",
+            "add identity = \"…\" under [client] (`turnpike discover` shows it), or set auto = false",
+        ));
+    }
+    let max = section.quantity("max", &AMOUNT, 1..=ALL_SAT, 10_000)?;
+    let capacity = section.quantity(
+        "capacity",
+        &AMOUNT,
+        MIN_CAPACITY_SAT..=MAX_CAPACITY_SAT,
+        DEFAULT_CAPACITY_SAT,
+    )?;
+    let lifetimes = u64::from(MIN_LIFETIME)..=u64::from(MAX_LIFETIME);
+    let lifetime = section.quantity("lifetime", &BLOCKS, lifetimes, u64::from(DEFAULT_LIFETIME))?;
+    let loss = match section.entry("loss_tolerance") {
+        Some(entry) => entry.percent(MAX_LOSS)?,
+        None => DEFAULT_LOSS,
+    };
+    let allowance = section.quantity("loss_allowance", &SIZE, 0..=DEFAULT_WINDOW, DEFAULT_ALLOWANCE)?;
+    Ok(ClientConfig {
+        relay,
+        identity,
+        interface,
+        auto,
+        max: Sat::new(max),
+        capacity: Sat::new(capacity),
+        lifetime: lifetime as u32,
+        loss_tolerance_ppm: loss,
+        loss_allowance: ByteCount::new(allowance),
+    })
+}
+
+fn log(section: &Section<'_, '_>) -> Result<tracing::Level, ConfigError> {
+    use tracing::Level;
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    match section.entry("level") {
+        Some(entry) => entry.choice(&levels),
+        None => Ok(Level::INFO),
+    }
+}
+
+/// The smaller bound must not be above the larger one.
+fn ordered<T: PartialOrd + Copy>(
+    section: &Section<'_, '_>,
+    keys: [&'static str; 2],
+    [low, high]: [T; 2],
+    show: impl Fn(T) -> String,
+) -> Result<(), ConfigError> {
+    let [low_key, high_key] = keys;
+    if low <= high {
+        return Ok(());
+    }
+    let what = format!("{} is above {high_key}, which is {}", show(low), show(high));
+    Err(section.error(low_key, what, format!("raise {high_key} or lower {low_key}")))
+}
+
+/// `HOST` or `HOST:PORT` with the port filled in. An IPv6 address has brackets when a port follows.
+pub(crate) fn with_port(text: &str) -> Option<String> {
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Some(SocketAddr::new(address, DEFAULT_PORT).to_string());
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() != 0).then(|| address.to_string());
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|port| *port != 0)?),
+        None => (text, DEFAULT_PORT),
+    };
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    (!host.is_empty() && host.len() < 254 && host.chars().all(good)).then(|| format!("{host}:{port}"))
+}
+
+/// 64 hexadecimal digits.
+pub(crate) fn node_id(text: &str) -> Option<NodeId> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair)
+            .ok()
+            .filter(|pair| !pair.starts_with('+'))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(NodeId::from_bytes(bytes))
+}
+
+/// bitcoind's default RPC ports.
+fn rpc_port(network: Network) -> u16 {
+    match network {
+        Network::Bitcoin => 8332,
+        Network::Testnet4 => 48332,
+        Network::Signet => 38332,
+        Network::Regtest => 18443,
+        _ => 18332,
+    }
+}
+
+/// Where bitcoind leaves its cookie when run by the same user.
+fn default_cookie(network: Network) -> PathBuf {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let folder = match network {
+        Network::Bitcoin => "",
+        Network::Testnet4 => "testnet4",
+        Network::Signet => "signet",
+        Network::Regtest => "regtest",
+        _ => "testnet3",
+    };
+    home.join(".bitcoin").join(folder).join(".cookie")
+}
