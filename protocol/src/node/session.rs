@@ -166,11 +166,27 @@ impl Node {
 
     /// Says what was paid last.
     pub(super) fn send_resume(&mut self, connection: ConnectionId, slot: Slot) {
-        let Some(payer) = self.payers.get(&slot) else { return };
-        let (Some(channel), total) = (payer.id(), payer.record().total) else { return };
-        let signature = if total == Msat::ZERO { Some(Signature([0; 64])) } else { self.payment_signature(slot) };
+        let Some(payer) = self.payers.get(&slot) else {
+            return;
+        };
+        let (Some(channel), total) = (payer.id(), payer.record().total) else {
+            return;
+        };
+        let signature = if total == Msat::ZERO {
+            Some(Signature([0; 64]))
+        } else {
+            self.payment_signature(slot)
+        };
         if let Some(signature) = signature {
-            self.send(connection, Resume { channel, total, signature, ext: Ext::default() });
+            self.send(
+                connection,
+                Resume {
+                    channel,
+                    total,
+                    signature,
+                    ext: Ext::default(),
+                },
+            );
         }
     }
 }

@@ -231,13 +231,11 @@ impl World {
             Action::Send { .. } => {}
             Action::Disconnect { code, .. } => panic!("node {who} hung up: {}", code.text()),
             Action::Chain(ChainAction::Watch { slot, output_key, .. }) => {
-                {
                 self.watched[who].insert(slot, output_key);
-            }
             }
             Action::Chain(ChainAction::Unwatch { slot }) => {
                 self.watched[who].remove(&slot);
-            },
+            }
             Action::Chain(ChainAction::Fund {
                 slot,
                 output_key,
@@ -543,7 +541,11 @@ fn go_on(world: &mut World) {
     let _ = world.command(Command::AskOffer { connection: LINK });
     let client = &world.nodes[CLIENT];
     if client.paying_channel(&world.nodes[RELAY].id()).is_none() {
-        let _ = world.command(Command::Open { connection: LINK, capacity: Sat::new(50_000), lifetime: None });
+        let _ = world.command(Command::Open {
+            connection: LINK,
+            capacity: Sat::new(50_000),
+            lifetime: None,
+        });
     }
     if world.was_cut.is_none() {
         world.mine(7);
@@ -552,7 +554,11 @@ fn go_on(world: &mut World) {
     let bytes = Some(ByteCount::new(WANTED - paid));
     let max = Msat::new(WANTED / MIB * PRICE - world.total(CLIENT));
     if paid < WANTED {
-        let _ = world.command(Command::Buy { connection: LINK, bytes, max });
+        let _ = world.command(Command::Buy {
+            connection: LINK,
+            bytes,
+            max,
+        });
     }
     world.traffic(6, 2 * MIB);
 }
@@ -571,4 +577,41 @@ fn purchase_with_a_cut(who: usize, at: usize, kernel_lives: bool) -> bool {
     }
     let what = std::format!("node {who} cut at write {at}, kernel {kernel_lives}");
     let price = WANTED / MIB * PRICE;
-    assert_eq!(world.total(CLIENT), price, "{what}: the client pays once for what it wanted");
+    assert_eq!(
+        world.total(CLIENT),
+        price,
+        "{what}: the client pays once for what it wanted"
+    );
+    assert_eq!(
+        world.total(RELAY),
+        price,
+        "{what}: the relay holds all that was paid"
+    );
+    let unpaid = world.passed().saturating_sub(WANTED);
+    let bound = if kernel_lives { 0 } else { WINDOW };
+    assert!(unpaid <= bound, "{what}: {unpaid} unpaid bytes passed");
+    let stranded = WANTED.saturating_sub(world.passed());
+    assert!(stranded < 1_500, "{what}: {stranded} paid bytes were not served");
+    cut
+}
+
+fn cut_everywhere(who: usize, kernel_lives: bool) -> usize {
+    (0..500)
+        .take_while(|at| purchase_with_a_cut(who, *at, kernel_lives))
+        .count()
+}
+
+#[test]
+fn the_client_is_cut_at_every_write_of_a_purchase_and_nobody_pays_twice() {
+    assert_eq!(cut_everywhere(CLIENT, true), 13, "number of crash points");
+}
+
+#[test]
+fn the_relay_is_killed_at_every_write_of_a_purchase_and_no_credit_is_lost() {
+    assert_eq!(cut_everywhere(RELAY, true), 15, "number of crash points");
+}
+
+#[test]
+fn the_relay_loses_power_at_every_write_of_a_purchase_and_at_most_one_window() {
+    assert_eq!(cut_everywhere(RELAY, false), 15, "number of crash points");
+}
