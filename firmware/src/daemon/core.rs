@@ -1,0 +1,375 @@
+//! The one task that owns the node: takes what is ready, lets the node decide, makes it durable, then does it.
+//!
+//! Inputs that are ready together are handled together, so that one commit makes all of their payments durable. Every
+//! `Persist` of a round is committed before any other action of that round is done, which is never later than the
+//! order that the node asked for. If the commit fails, nothing is done and the daemon ends.
+
+use super::gatekeeper::Gatekeeper;
+use super::rows::Batch;
+use crate::chain::Report;
+use crate::store::{Store, StoreError, Table};
+use crate::transport::{LinkEvent, Links};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Instant as Clock;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use turnpike_protocol::base::{ConnectionId, Instant};
+use turnpike_protocol::money::chain::ChainAction;
+use turnpike_protocol::node::{Action, Command, CommandError, Event, GateReading, Input, Node};
+use turnpike_protocol::wire::ErrorCode;
+
+/// Inputs handled before one commit, at most: bounds the delay of the first of them.
+const MAX_ROUND: usize = 512;
+/// Row of the chain follower's state.
+pub const FOLLOWER_KEY: &[u8] = b"follower";
+
+/// What the core is asked by the rest of the daemon.
+pub enum Ask {
+    /// A command of the owner.
+    Command(Command, oneshot::Sender<Result<(), CommandError>>),
+    /// A look at the node.
+    Look(Box<dyn FnOnce(&Node) + Send>),
+    /// A question to the store.
+    Store(Box<dyn FnOnce(&Store) + Send>),
+    /// A binding was resolved on the link, or not.
+    Resolved(super::gatekeeper::Resolved),
+    /// The kernel says that a client's credit is spent, or that notes were lost.
+    GateNote,
+    /// Go down cleanly.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// Asks the core. Cheap to clone.
+#[derive(Clone)]
+pub struct CoreHandle {
+    asks: mpsc::UnboundedSender<Ask>,
+    events: broadcast::Sender<Event>,
+}
+
+/// The daemon is going down.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon is shutting down")]
+pub struct Down;
+
+impl CoreHandle {
+    /// Carries out a command.
+    ///
+    /// # Errors
+    /// [`Down`]; the inner error means that nothing was changed.
+    pub async fn command(&self, command: Command) -> Result<Result<(), CommandError>, Down> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Command(command, reply)).map_err(|_| Down)?;
+        answer.await.map_err(|_| Down)
+    }
+
+    /// Reads something of the node.
+    ///
+    /// # Errors
+    /// [`Down`].
+    pub async fn look<T: Send + 'static>(&self, read: impl FnOnce(&Node) -> T + Send + 'static) -> Result<T, Down> {
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |node: &Node| drop(reply.send(read(node))));
+        self.asks.send(Ask::Look(look)).map_err(|_| Down)?;
+        answer.await.map_err(|_| Down)
+    }
+
+    /// Reads something of the store.
+    ///
+    /// # Errors
+    /// [`Down`].
+    pub async fn store<T: Send + 'static>(&self, read: impl FnOnce(&Store) -> T + Send + 'static) -> Result<T, Down> {
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |store: &Store| drop(reply.send(read(store))));
+        self.asks.send(Ask::Store(look)).map_err(|_| Down)?;
+        answer.await.map_err(|_| Down)
+    }
+
+    /// The node's news from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    pub(super) fn ask(&self, ask: Ask) {
+        // A core that is gone needs nothing any more.
+        let _ = self.asks.send(ask);
+    }
+}
+
+/// Why the core ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// The disk failed: nothing that was not durable was done.
+    #[error("the store cannot be written, so nothing more is sold or paid: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// The core's parts.
+pub struct Core {
+    node: Node,
+    store: Store,
+    gatekeeper: Gatekeeper,
+    links: Links,
+    chain: mpsc::UnboundedSender<ChainAction>,
+    handle: CoreHandle,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    started: Clock,
+    remotes: BTreeMap<ConnectionId, SocketAddr>,
+    batch: Batch,
+    /// Answers for the node that came up while its actions were being done.
+    inbox: Vec<Inbox>,
+    wallet_rows: u64,
+}
+
+/// Inputs that own what they carry.
+enum Inbox {
+    Attached(u16, Result<(), ErrorCode>),
+    Readings(Vec<GateReading>),
+    Detached(u16, Option<GateReading>),
+    GateFailed,
+    GateRestored,
+    Meter(Option<(turnpike_protocol::base::ByteCount, turnpike_protocol::base::ByteCount)>),
+}
+
+impl Core {
+    /// Joins the parts. `wallet_rows` is the number of the next free row of the wallet's journal.
+    pub fn new(node: Node, store: Store, gatekeeper: Gatekeeper, links: Links, chain: mpsc::UnboundedSender<ChainAction>, started: Clock, wallet_rows: u64) -> (Core, CoreHandle) {
+        let (ask, asks) = mpsc::unbounded_channel();
+        let handle = CoreHandle { asks: ask, events: broadcast::channel(1_024).0 };
+        let core = Core {
+            node,
+            store,
+            gatekeeper,
+            links,
+            chain,
+            handle: handle.clone(),
+            asks,
+            started,
+            remotes: BTreeMap::new(),
+            batch: Batch::default(),
+            inbox: Vec::new(),
+            wallet_rows,
+        };
+        (core, handle)
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Runs until it is told to go down, or the disk fails.
+    ///
+    /// # Errors
+    /// [`CoreError`].
+    pub async fn run(mut self, mut frames: mpsc::Receiver<LinkEvent>, mut reports: mpsc::Receiver<Report>) -> Result<(), CoreError> {
+        self.survivors();
+        self.settle_round()?;
+        loop {
+            let wake = self.node.next_timeout().map(|at| self.started + std::time::Duration::from_micros(at.as_micros()));
+            let sleep = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(event) = frames.recv() => self.link(event),
+                Some(report) = reports.recv() => self.report(report),
+                Some(ask) = self.asks.recv() => {
+                    if let Some(done) = self.ask(ask) {
+                        self.go_down()?;
+                        let _ = done.send(());
+                        return Ok(());
+                    }
+                }
+                () = sleep => self.input(Input::Tick),
+            }
+            // What is ready by now shares the commit.
+            for _ in 0..MAX_ROUND {
+                match frames.try_recv() {
+                    Ok(event) => self.link(event),
+                    Err(_) => break,
+                }
+            }
+            self.settle_round()?;
+        }
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        let now = self.now();
+        // Only commands fail, and those go another way.
+        let _ = self.node.handle(now, input);
+    }
+
+    fn link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { connection, peer, remote, .. } => {
+                self.remotes.insert(connection, remote);
+                self.input(Input::Connected { connection, peer });
+            }
+            LinkEvent::Frame { connection, frame } => self.input(Input::Frame { connection, frame: &frame }),
+            LinkEvent::Down { connection, reason } => {
+                tracing::debug!(connection = connection.0, %reason, "session ended");
+                self.remotes.remove(&connection);
+                self.input(Input::Disconnected { connection });
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        for event in report.events {
+            self.input(Input::Chain(event));
+        }
+        if let Some(state) = report.state {
+            self.batch.put(Table::Chain, FOLLOWER_KEY, state);
+        }
+        if let Some(entry) = report.wallet {
+            self.batch.put(Table::Wallet, &self.wallet_rows.to_be_bytes(), entry);
+            self.wallet_rows += 1;
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) -> Option<oneshot::Sender<()>> {
+        match ask {
+            Ask::Command(command, reply) => {
+                let now = self.now();
+                let _ = reply.send(self.node.handle(now, Input::Command(command)));
+            }
+            Ask::Look(read) => read(&self.node),
+            Ask::Store(read) => read(&self.store),
+            Ask::Resolved(resolved) => {
+                let client = resolved.client;
+                let result = self.gatekeeper.attach(resolved);
+                self.inbox.push(Inbox::Attached(client, result));
+            }
+            Ask::GateNote => self.read_gate(),
+            Ask::Shutdown(done) => return Some(done),
+        }
+        None
+    }
+
+    /// Commits and does what the node wants, until it wants nothing more.
+    fn settle_round(&mut self) -> Result<(), CoreError> {
+        loop {
+            for answer in std::mem::take(&mut self.inbox) {
+                self.answer(answer);
+            }
+            let mut todo = Vec::new();
+            while let Some(action) = self.node.poll_action() {
+                match action {
+                    Action::Persist(write) => self.batch.push(write),
+                    other => todo.push(other),
+                }
+            }
+            self.commit()?;
+            if todo.is_empty() && self.inbox.is_empty() {
+                return Ok(());
+            }
+            for action in todo {
+                self.act(action);
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), CoreError> {
+        if self.store.should_fold() {
+            for write in self.node.fold() {
+                self.batch.push(write);
+            }
+            tokio::task::block_in_place(|| self.batch.commit_folded(&self.store))?;
+        } else if !self.batch.is_empty() {
+            tokio::task::block_in_place(|| self.batch.commit(&self.store))?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, answer: Inbox) {
+        match answer {
+            Inbox::Attached(client, result) => self.input(Input::Attached { client, result }),
+            Inbox::Readings(readings) => self.input(Input::GateReadings { readings: &readings }),
+            Inbox::Detached(client, last) => self.input(Input::Detached { client, last }),
+            Inbox::GateFailed => self.input(Input::GateFailed),
+            Inbox::GateRestored => self.input(Input::GateRestored),
+            Inbox::Meter(Some((up, down))) => self.input(Input::MeterReading { up, down }),
+            Inbox::Meter(None) => self.input(Input::MeterFailed),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            // Committed already: no other kind of action is mixed in before it.
+            Action::Persist(write) => self.batch.push(write),
+            Action::Send { connection, frame } => self.links.send(connection, frame),
+            Action::Disconnect { connection, code } => {
+                tracing::info!(connection = connection.0, reason = code.text(), "ending a session");
+                self.links.disconnect(connection);
+            }
+            Action::Chain(action) => {
+                // The chain task ends only with the daemon.
+                let _ = self.chain.send(action);
+            }
+            Action::Attach { client, connection, addresses } => {
+                let remote = self.remotes.get(&connection).copied();
+                if let Err(code) = self.gatekeeper.resolve(client, remote, &addresses, self.handle.clone()) {
+                    self.inbox.push(Inbox::Attached(client, Err(code)));
+                }
+            }
+            Action::Grant { client, limit } => {
+                if let Err(error) = self.gatekeeper.grant(client, limit) {
+                    tracing::error!(%error, client, "the gate could not be set");
+                    self.inbox.push(Inbox::GateFailed);
+                }
+            }
+            Action::ReadGate => self.read_gate(),
+            Action::Detach { client } => {
+                let last = self.gatekeeper.detach(client);
+                self.inbox.push(Inbox::Detached(client, last));
+            }
+            Action::ReadMeter => self.inbox.push(Inbox::Meter(self.gatekeeper.read_meter())),
+            Action::Notify(event) => {
+                tracing::debug!(?event, "news");
+                // Nobody listening is fine.
+                let _ = self.handle.events.send(event);
+            }
+        }
+    }
+
+    fn read_gate(&mut self) {
+        match self.gatekeeper.read() {
+            Ok(readings) => {
+                if self.gatekeeper.recovered() {
+                    self.inbox.push(Inbox::GateRestored);
+                }
+                self.inbox.push(Inbox::Readings(readings));
+            }
+            Err(error) => {
+                tracing::error!(%error, "the gate could not be read");
+                self.inbox.push(Inbox::GateFailed);
+            }
+        }
+    }
+
+    /// What a crash left in the kernel is billed before anything else, then closed: bindings do not survive.
+    fn survivors(&mut self) {
+        for client in self.node.attachments() {
+            let last = self.gatekeeper.detach(client);
+            self.inbox.push(Inbox::Detached(client, last));
+        }
+        self.gatekeeper.drop_strangers();
+    }
+
+    /// Counts and closes every attachment, so that no use is forgotten, and removes the gate.
+    fn go_down(&mut self) -> Result<(), CoreError> {
+        for client in self.node.attachments() {
+            let last = self.gatekeeper.detach(client);
+            self.inbox.push(Inbox::Detached(client, last));
+        }
+        self.settle_round()?;
+        for write in self.node.fold() {
+            self.batch.push(write);
+        }
+        self.batch.commit_folded(&self.store)?;
+        self.gatekeeper.close();
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! Between the node's attachment numbers and the kernel: finds out whose addresses a session claims, and keeps the
+//! gate and the meter.
+
+use super::core::{Ask, CoreHandle};
+use crate::gate::{
+    Binding, ClientSlot, Gate, GateError, InterfaceName, Mac, Meter, MeterPlan, Survivor, mac_of,
+};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use turnpike_protocol::base::ByteCount;
+use turnpike_protocol::node::GateReading;
+use turnpike_protocol::wire::ErrorCode;
+
+/// How often the link is asked for an address that it has not heard of yet, and how long between two questions.
+const LOOKUPS: u32 = 20;
+const LOOKUP_PAUSE: Duration = Duration::from_millis(50);
+/// Discard service: a datagram to it makes the kernel look for the neighbour, whatever becomes of the datagram (RFC 863).
+const DISCARD: u16 = 9;
+
+/// A binding whose device was found on the link.
+pub struct Resolved {
+    /// The attachment.
+    pub client: u16,
+    /// The device and its addresses, or why not.
+    pub binding: Result<Binding, ErrorCode>,
+}
+
+/// The kernel's side of selling and of buying.
+#[derive(Default)]
+pub struct Gatekeeper {
+    gate: Option<Gate>,
+    guests: Vec<InterfaceName>,
+    survivors: BTreeMap<u16, GateReading>,
+    failed: bool,
+    meter: Option<Meter>,
+    plan: Option<MeterPlan>,
+}
+
+impl Gatekeeper {
+    /// A relay's, with what survived a crash.
+    pub fn relay(&mut self, gate: Gate, guests: Vec<InterfaceName>, survivors: &[Survivor]) {
+        self.gate = Some(gate);
+        self.guests = guests;
+        self.survivors = survivors.iter().map(|s| (s.reading.client.0, reading(&s.reading))).collect();
+    }
+
+    /// A client's.
+    pub fn client(&mut self, plan: MeterPlan) {
+        self.plan = Some(plan);
+    }
+
+    /// Looks on the guest links for the device behind `remote` and checks that the other addresses are its own. The
+    /// answer comes as [`Ask::Resolved`].
+    pub fn resolve(&self, client: u16, remote: Option<SocketAddr>, more: &[[u8; 16]], core: CoreHandle) -> Result<(), ErrorCode> {
+        if self.gate.is_none() {
+            return Err(ErrorCode::GateDown);
+        }
+        let first = remote.map(|r| r.ip().to_canonical()).ok_or(ErrorCode::BindingRefused)?;
+        let more: Vec<IpAddr> = more.iter().map(|a| IpAddr::V6(Ipv6Addr::from(*a)).to_canonical()).collect();
+        let guests = self.guests.clone();
+        tokio::spawn(async move {
+            let binding = find(&guests, first, &more).await;
+            core.ask(Ask::Resolved(Resolved { client, binding }));
+        });
+        Ok(())
+    }
+
+    /// Opens an attachment; nothing passes it yet.
+    pub fn attach(&mut self, resolved: Resolved) -> Result<(), ErrorCode> {
+        let binding = resolved.binding?;
+        let gate = self.gate.as_mut().ok_or(ErrorCode::GateDown)?;
+        gate.attach(ClientSlot(resolved.client), binding).map_err(|error| {
+            tracing::warn!(%error, client = resolved.client, "a binding was refused");
+            ErrorCode::BindingRefused
+        })
+    }
+
+    /// Sets an attachment's cumulative limit.
+    pub fn grant(&mut self, client: u16, limit: ByteCount) -> Result<(), GateError> {
+        match self.gate.as_mut() {
+            Some(gate) => gate.grant(ClientSlot(client), limit),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads every attachment.
+    pub fn read(&mut self) -> Result<Vec<GateReading>, GateError> {
+        let Some(gate) = self.gate.as_mut() else { return Ok(Vec::new()) };
+        let readings = gate.read();
+        if readings.is_err() {
+            self.failed = true;
+        }
+        Ok(readings?.iter().map(reading).collect())
+    }
+
+    /// Whether the gate works again after a failure; says so once.
+    pub fn recovered(&mut self) -> bool {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Closes an attachment; gives its last reading if there is one to be had.
+    pub fn detach(&mut self, client: u16) -> Option<GateReading> {
+        let survived = self.survivors.remove(&client);
+        let closed = self.gate.as_mut().and_then(|gate| gate.detach(ClientSlot(client)).ok());
+        closed.map(|r| reading(&r)).or(survived)
+    }
+
+    /// Closes attachments that the store knows nothing of: their clients have to bind again.
+    pub fn drop_strangers(&mut self) {
+        for client in std::mem::take(&mut self.survivors).into_keys() {
+            if let Some(gate) = self.gate.as_mut() {
+                let _ = gate.detach(ClientSlot(client));
+            }
+        }
+    }
+
+    /// Reads this device's own meter, opening it at the first time.
+    pub fn read_meter(&mut self) -> Option<(ByteCount, ByteCount)> {
+        if self.meter.is_none() {
+            match Meter::open(self.plan.as_ref()?) {
+                Ok(meter) => self.meter = Some(meter),
+                Err(error) => {
+                    tracing::error!(%error, "the own meter cannot be opened, so nothing is bought");
+                    return None;
+                }
+            }
+        }
+        match self.meter.as_mut()?.read() {
+            Ok(r) => Some((r.sent, r.received)),
+            Err(error) => {
+                tracing::error!(%error, "the own meter cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Removes everything of ours from the kernel.
+    pub fn close(&mut self) {
+        if let Some(Err(error)) = self.gate.take().map(Gate::close) {
+            tracing::error!(%error, "the gate's table could not be removed");
+        }
+        if let Some(Err(error)) = self.meter.take().map(Meter::close) {
+            tracing::error!(%error, "the meter's table could not be removed");
+        }
+    }
+}
+
+fn reading(r: &crate::gate::Reading) -> GateReading {
+    GateReading { client: r.client.0, up: r.up, down: r.down, exhausted: r.exhausted }
+}
+
+/// The device that has `first` on one of the guest links, with those of `more` that are its own too.
+async fn find(guests: &[InterfaceName], first: IpAddr, more: &[IpAddr]) -> Result<Binding, ErrorCode> {
+    for interface in guests {
+        let Some(mac) = look_up(interface, first).await else { continue };
+        let mut binding = Binding::new(interface.clone(), mac);
+        add(&mut binding, first);
+        for address in more {
+            // An address of another device is refused, not ignored: the guest should know that it is not served.
+            if look_up(interface, *address).await != Some(mac) {
+                return Err(ErrorCode::BindingRefused);
+            }
+            add(&mut binding, *address);
+        }
+        return Ok(binding);
+    }
+    Err(ErrorCode::BindingRefused)
+}
+
+fn add(binding: &mut Binding, address: IpAddr) {
+    match address {
+        IpAddr::V4(a) => binding.ipv4 = Some(a),
+        IpAddr::V6(a) if !binding.ipv6.contains(&a) => binding.ipv6.push(a),
+        IpAddr::V6(_) => {}
+    }
+}
+
+/// The kernel's neighbour table, after making it ask the link if it does not know.
+async fn look_up(interface: &InterfaceName, address: IpAddr) -> Option<Mac> {
+    for attempt in 0..LOOKUPS {
+        if let Ok(Some(mac)) = mac_of(interface, address) {
+            return Some(mac);
+        }
+        if attempt == 0 {
+            let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().ok()?;
+            if let Ok(socket) = tokio::net::UdpSocket::bind(any).await {
+                let _ = socket.send_to(&[0], (address, DISCARD)).await;
+            }
+        }
+        tokio::time::sleep(LOOKUP_PAUSE).await;
+    }
+    None
+}
