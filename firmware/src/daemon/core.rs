@@ -5,12 +5,15 @@
 //! order that the node asked for. If the commit fails, nothing is done and the daemon ends.
 
 use super::gatekeeper::Gatekeeper;
+use super::link::own_link;
 use super::rows::Batch;
 use crate::chain::Report;
+use crate::config::Config;
 use crate::store::{Store, StoreError, Table};
 use crate::transport::{LinkEvent, Links};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant as Clock;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use turnpike_protocol::base::{ConnectionId, Instant};
@@ -110,6 +113,7 @@ pub struct Core {
     store: Store,
     gatekeeper: Gatekeeper,
     links: Links,
+    config: Arc<Config>,
     chain: mpsc::UnboundedSender<ChainAction>,
     handle: CoreHandle,
     asks: mpsc::UnboundedReceiver<Ask>,
@@ -133,7 +137,7 @@ enum Inbox {
 
 impl Core {
     /// Joins the parts. `wallet_rows` is the number of the next free row of the wallet's journal.
-    pub fn new(node: Node, store: Store, gatekeeper: Gatekeeper, links: Links, chain: mpsc::UnboundedSender<ChainAction>, started: Clock, wallet_rows: u64) -> (Core, CoreHandle) {
+    pub fn new(node: Node, store: Store, gatekeeper: Gatekeeper, links: Links, chain: mpsc::UnboundedSender<ChainAction>, config: Arc<Config>, started: Clock, wallet_rows: u64) -> (Core, CoreHandle) {
         let (ask, asks) = mpsc::unbounded_channel();
         let handle = CoreHandle { asks: ask, events: broadcast::channel(1_024).0 };
         let core = Core {
@@ -141,6 +145,7 @@ impl Core {
             store,
             gatekeeper,
             links,
+            config,
             chain,
             handle: handle.clone(),
             asks,
@@ -163,6 +168,10 @@ impl Core {
     /// [`CoreError`].
     pub async fn run(mut self, mut frames: mpsc::Receiver<LinkEvent>, mut reports: mpsc::Receiver<Report>) -> Result<(), CoreError> {
         self.survivors();
+        if self.store.restored()? {
+            // The node has marked its channels; from here on they speak for themselves.
+            self.batch.clear_restored();
+        }
         self.settle_round()?;
         loop {
             let wake = self.node.next_timeout().map(|at| self.started + std::time::Duration::from_micros(at.as_micros()));
@@ -203,8 +212,11 @@ impl Core {
 
     fn link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { connection, peer, remote, .. } => {
+            LinkEvent::Up { connection, peer, remote, local, outgoing } => {
                 self.remotes.insert(connection, remote);
+                if outgoing {
+                    self.towards(local, remote);
+                }
                 self.input(Input::Connected { connection, peer });
             }
             LinkEvent::Frame { connection, frame } => self.input(Input::Frame { connection, frame: &frame }),
@@ -213,6 +225,17 @@ impl Core {
                 self.remotes.remove(&connection);
                 self.input(Input::Disconnected { connection });
             }
+        }
+    }
+
+    /// We called a relay: what this device is on that link, for the meter and for the binding.
+    fn towards(&mut self, local: SocketAddr, remote: SocketAddr) {
+        match own_link(local, remote, self.config.client.interface.as_ref()) {
+            Ok(link) => {
+                self.gatekeeper.client(link.meter);
+                self.node.set_addresses(link.addresses);
+            }
+            Err(error) => tracing::warn!(%error, "nothing can be bought over this session"),
         }
     }
 

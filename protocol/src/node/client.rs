@@ -211,7 +211,7 @@ impl Node {
             account: super::ACCESS,
             channel: ready.short,
             class: offer.sheet.class,
-            addresses: heapless::Vec::from_slice(&self.config.addresses).unwrap_or_default(),
+            addresses: self.addresses.iter().take(4).copied().collect(),
             ext: Ext::default(),
         };
         self.send(connection, request);

@@ -111,6 +111,7 @@ impl Node {
         let mut node = Node {
             settler: Settler::new(config.payout.clone()),
             minimum: config.minimum,
+            addresses: Vec::new(),
             free: FreeAllowance::restore(
                 free,
                 config.relay.as_ref().map_or(Default::default(), |r| r.free_total),

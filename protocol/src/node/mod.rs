@@ -56,9 +56,6 @@ pub struct Config {
     pub relay: Option<RelayConfig>,
     /// Bounds of buying.
     pub buyer: BuyerConfig,
-    /// Further addresses of this device on its relay's link, to be bound with the session's own: IPv6, or IPv4 mapped
-    /// into IPv6. At most four are sent.
-    pub addresses: Vec<[u8; 16]>,
     /// A block known to be in the chain, from which headers count (MONEY.md rule 15).
     pub minimum: Option<MinimumHeight>,
 }
@@ -400,6 +397,7 @@ pub struct Node {
     journalled: BTreeSet<Slot>,
     settler: Settler,
     minimum: Option<MinimumHeight>,
+    addresses: Vec<[u8; 16]>,
     settle_queue: Vec<Slot>,
     connections: BTreeMap<ConnectionId, Peer>,
     peers: BTreeMap<NodeId, PeerRecord>,

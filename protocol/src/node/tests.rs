@@ -120,7 +120,6 @@ fn start(who: usize, disk: &mut Disk, now: Instant, height: u32) -> Node {
         payout: payout(who as u8 + 1),
         relay: (who == RELAY).then(relay_config),
         buyer: BuyerConfig::default(),
-        addresses: Vec::new(),
         minimum: None,
     };
     Node::load(now, config, keys, &disk.rows(), BlockHeight::new(height)).unwrap()
