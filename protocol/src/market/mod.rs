@@ -28,3 +28,6 @@ pub use buyer::{
 pub use exposure::{Exposure, WindowView};
 pub use price::{MIB, Overhead, Prices, Quantity, SheetError, UNLIMITED, overhead_ppm, rate_of, time_for};
 pub use receipt::{Expected, ReceiptError, SignedReceipt, receipt_digest};
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Seconds are set aside before they begin. What the gate may pass plus the seconds set aside never cost more than
 //! was paid; to turn money for bytes into money for seconds, the grant is lowered first and a reading taken.
 
-use super::reading::{Gate, MAX_REARMS};
+use super::reading::{Gate, MAX_REARMS, PACKET};
 use super::{Account, PauseReason, Standing};
 use crate::base::{ByteCount, Duration, Instant, Msat};
 use crate::market::UNLIMITED;
@@ -19,7 +19,8 @@ impl Account {
             self.clock = None;
             return;
         }
-        let shut = self.shut(&gate, now);
+        self.dead = self.live_class() && now.since(self.sign) >= self.config.liveness;
+        let shut = self.shut(&gate);
         self.ask_free(shut.is_some());
         if self.turn.is_none() {
             if shut.is_none() {
@@ -51,7 +52,7 @@ impl Account {
         let timed = record.prices.per_second() > Msat::ZERO;
         let seconds = if timed { self.leased.max(elapsed) } else { 0 };
         match record.prices.room(credit, &record.billed(seconds)) {
-            Some(_) if timed && self.leased <= elapsed => record.free.left,
+            Some(_) if timed && self.lease_left() == Duration::ZERO => record.free.left,
             Some(UNLIMITED) => UNLIMITED,
             Some(room) => room.saturating_add(record.free.left),
             None => record.free.left,
@@ -81,13 +82,12 @@ impl Account {
         }
     }
 
-    fn shut(&self, gate: &Gate, now: Instant) -> Option<PauseReason> {
+    fn shut(&self, gate: &Gate) -> Option<PauseReason> {
         if self.record.standing == Standing::Blocked {
             return Some(PauseReason::Blocked);
         }
-        let dead = self.live_class() && now.since(self.sign) >= self.config.liveness;
         self.gate_down(gate)
-            .or(dead.then_some(PauseReason::NoLiveness))
+            .or(self.dead.then_some(PauseReason::NoLiveness))
             .or(
                 (self.debt() > Msat::ZERO && self.record.standing != Standing::Exempt)
                     .then_some(PauseReason::Debt),
@@ -176,8 +176,9 @@ impl Account {
             gate.last_use = now;
             gate.exhausted = false;
             (gate.rearm, gate.rearms) = (false, 0);
+            gate.spent = false;
             self.pending.grant = true;
-        } else if want < gate.limit && (shut || gate.confirm.is_none()) {
+        } else if want < gate.limit && gate.limit > used {
             gate.limit = want.max(used);
             self.pending.grant = true;
             let read = self.request_read(now);
@@ -209,8 +210,9 @@ impl Account {
 
     fn pause(&mut self, shut: Option<PauseReason>) {
         let Some(gate) = &self.gate else { return };
-        let empty = gate.limit <= self.record.gate.bytes() && gate.confirm.is_none();
-        let stuck = gate.exhausted && gate.rearms >= MAX_REARMS;
+        let left = gate.limit.saturating_sub(self.record.gate.bytes());
+        let empty = left == ByteCount::ZERO && gate.confirm.is_none();
+        let stuck = (gate.spent && left < PACKET) || (gate.exhausted && gate.rearms >= MAX_REARMS);
         let reason = shut.or((empty || stuck).then_some(PauseReason::NoCredit));
         if reason != self.paused && self.turn.is_none() {
             self.paused = reason;
@@ -226,13 +228,15 @@ impl Account {
                 .gate
                 .as_ref()
                 .is_some_and(|gate| gate.limit > self.record.gate.bytes());
+        let timed = self.record.prices.per_second() > Msat::ZERO;
+        let open = open && !(timed && self.lease_left() == Duration::ZERO);
         self.clock = open.then_some(now);
         let unsaved = self
             .record
             .open
             .as_secs()
             .saturating_sub(self.saved_open.as_secs());
-        if self.record.prices.per_second() > Msat::ZERO && unsaved >= self.config.lease_seconds {
+        if timed && unsaved >= self.config.lease_seconds {
             self.checkpoint();
         }
     }

@@ -10,6 +10,8 @@ const FIRST_READ: Duration = Duration::from_millis(100);
 /// Times that a gate is set anew without a byte passing. A sender of large segments comes back with smaller ones
 /// after its retransmission timeout (0.2 s at least, RFC 6298 says 1 s); five doublings of 20 ms wait 0.6 s.
 pub(super) const MAX_REARMS: u8 = 5;
+/// A full packet on the usual links: less than that left after a drop counts as nothing left.
+pub(super) const PACKET: ByteCount = ByteCount::new(1_514);
 /// Attempts at the last reading of a gate.
 const MAX_CLOSES: u8 = 3;
 
@@ -38,6 +40,8 @@ pub(super) struct Gate {
     pub rearm: bool,
     pub rearms: u8,
     pub rearm_used: ByteCount,
+    /// A packet was dropped and less than one is left.
+    pub spent: bool,
     /// Attempts at the last reading, and its number.
     pub closing: Option<(u8, u32)>,
 }
@@ -62,6 +66,7 @@ impl Gate {
             rearm: false,
             rearms: 0,
             rearm_used: ByteCount::ZERO,
+            spent: false,
             closing: None,
         }
     }
@@ -148,6 +153,7 @@ impl Account {
         gate.measure(now, used, read_min);
         gate.failures = 0;
         gate.rearm = exhausted;
+        gate.spent |= exhausted;
         if exhausted && !gate.exhausted {
             self.pending.warn = true;
         }

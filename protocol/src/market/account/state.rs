@@ -20,7 +20,7 @@ pub struct Account {
     pub(super) record: AccountRecord,
     /// Total of the present channel.
     pub(super) paid: Msat,
-    /// What one payment bought last; bounds the use that is not checkpointed.
+    /// What payments buy at a time; bounds the use that is not checkpointed.
     pub(super) window: ByteCount,
     pub(super) gate: Option<Gate>,
     /// Waits until the gate before it has been read for the last time.
@@ -34,6 +34,8 @@ pub struct Account {
     pub(super) saved_open: Duration,
     pub(super) saved_cost: Msat,
     pub(super) sign: Instant,
+    /// The newest sign of life is too old.
+    pub(super) dead: bool,
     pub(super) receipt_at: Instant,
     pub(super) paused: Option<PauseReason>,
     pub(super) low: bool,
@@ -83,6 +85,7 @@ impl Account {
             saved_open: record.open,
             saved_cost: record.cost(),
             sign: now,
+            dead: false,
             receipt_at: now,
             paused: None,
             low: false,
@@ -155,7 +158,7 @@ impl Account {
     /// When [`AccountInput::Timer`] is due; `None` while there is nothing to wait for.
     pub fn next_timeout(&self) -> Option<Instant> {
         let gate = self.gate.as_ref()?;
-        let liveness = (self.live_class() && self.paused != Some(PauseReason::NoLiveness))
+        let liveness = (self.live_class() && !self.dead && gate.closing.is_none())
             .then(|| self.sign + self.config.liveness);
         [gate.answer_by, self.next_read(gate), self.lease_end(), liveness]
             .into_iter()
@@ -336,7 +339,10 @@ impl Account {
     fn take_paid(&mut self, now: Instant, total: Msat) {
         if let Some(step) = total.checked_sub(self.paid).filter(|step| *step > Msat::ZERO) {
             let bytes = self.record.prices.room(step, &crate::market::Quantity::default());
-            self.window = self.record.prices.clamp_window(bytes.unwrap_or(ByteCount::ZERO));
+            // It shrinks slowly, so that the small rest of an order does not throttle the large window before it.
+            let half = ByteCount::new(self.window.value() / 2);
+            let bytes = bytes.unwrap_or(ByteCount::ZERO).max(half);
+            self.window = self.record.prices.clamp_window(bytes);
             self.paid = total;
             self.sign_of_life(now);
         }
@@ -347,6 +353,8 @@ impl Account {
         self.free_asked = false;
         let free = &mut self.record.free;
         if period < free.period {
+            // An answer about a period that is over: nothing more is asked for before the next one.
+            self.free_gone = Some(free.period);
             return;
         }
         if period > free.period {

@@ -6,8 +6,6 @@
 mod claim;
 mod pay;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use super::{Prices, ReceiptError};
 use crate::base::{AccountId, ByteCount, ChannelId, Duration, Msat, SheetHash};

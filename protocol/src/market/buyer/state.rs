@@ -373,9 +373,7 @@ impl Buyer {
                 self.read_meter(now);
             }
             BuyerInput::Stop => {
-                if self.order.is_some() {
-                    self.end(StopReason::User);
-                }
+                self.end(StopReason::User);
             }
             BuyerInput::Timer => self.take_timer(now),
         }
@@ -522,7 +520,8 @@ impl Buyer {
     }
 
     fn run_clock(&mut self, now: Instant) {
-        let open = self.left() > ByteCount::ZERO;
+        // The relay's clock runs while there is credit; so does ours, which thus is never behind it.
+        let open = self.left() > ByteCount::ZERO || self.record.acknowledged > self.own_cost();
         if let Some(binding) = self.bound.as_mut() {
             if open {
                 self.record.open = self.record.open + now.since(binding.clock);

@@ -1,1 +1,0 @@
-//! The buyer on its own.
