@@ -4,6 +4,7 @@
 
 pub mod chain;
 pub mod config;
+pub mod daemon;
 pub mod gate;
 #[cfg(feature = "playchain")]
 pub mod playchain;

@@ -5,3 +5,4 @@ pub mod lab;
 pub mod node;
 pub mod playchain;
 pub mod simplex;
+pub mod site;

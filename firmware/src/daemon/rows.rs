@@ -4,45 +4,31 @@ use crate::store::{Store, StoreError, Table as Place, Write as StoreWrite};
 use turnpike_protocol::node::Rows;
 use turnpike_protocol::node::record::{Table, Write};
 
-/// First byte of a channel row's key: which side of the channel we are.
-const PAYEE: u8 = b'e';
-const PAYER: u8 = b'y';
-
-/// The store's table and key for a record of the node.
-fn place(table: Table, key: &[u8]) -> (Place, Vec<u8>) {
-    let side = |side: u8| [&[side], key].concat();
+/// The store's table for a kind of record.
+const fn place(table: Table) -> Place {
     match table {
-        Table::Meta => (Place::Node, key.to_vec()),
-        Table::Payee => (Place::Channel, side(PAYEE)),
-        Table::Payer => (Place::Channel, side(PAYER)),
-        Table::Client => (Place::Account, key.to_vec()),
-        Table::Peer => (Place::Peer, key.to_vec()),
-        Table::Receipt => (Place::Receipt, key.to_vec()),
-        Table::Buyer => (Place::Client, key.to_vec()),
+        Table::Meta => Place::Meta,
+        Table::Payee => Place::Payee,
+        Table::Payer => Place::Payer,
+        Table::Client => Place::Client,
+        Table::Peer => Place::Peer,
+        Table::Receipt => Place::Receipt,
+        Table::Buyer => Place::Buyer,
     }
 }
 
 /// Reads everything that the node loads. Receipts stay on disk: they are only ever listed.
 pub fn load(store: &Store) -> Result<Rows, StoreError> {
-    let mut rows = Rows {
+    let mut rows = Vec::new();
+    for table in Table::ALL.into_iter().filter(|t| *t != Table::Receipt) {
+        rows.extend(store.load(place(table))?.into_iter().map(|row| (table, row.key, row.value)));
+    }
+    Ok(Rows {
+        rows,
+        journal: store.journal()?.entries().map(<[u8]>::to_vec).collect(),
         generation: store.generation(),
         restored: store.restored()?,
-        journal: store.journal()?.entries().map(<[u8]>::to_vec).collect(),
-        rows: Vec::new(),
-    };
-    for (table, from) in [(Table::Meta, Place::Node), (Table::Client, Place::Account), (Table::Peer, Place::Peer), (Table::Buyer, Place::Client)] {
-        rows.rows.extend(store.load(from)?.into_iter().map(|(key, value)| (table, key, value)));
-    }
-    for (key, value) in store.load(Place::Channel)? {
-        let (table, key) = match key.split_first() {
-            Some((&PAYEE, slot)) => (Table::Payee, slot.to_vec()),
-            // Any other key fails to load as a payer's, with the error that a damaged store gives.
-            Some((_, slot)) => (Table::Payer, slot.to_vec()),
-            None => (Table::Payer, Vec::new()),
-        };
-        rows.rows.push((table, key, value));
-    }
-    Ok(rows)
+    })
 }
 
 /// Writes of the node and of the shell, made durable in one transaction.
@@ -62,14 +48,8 @@ impl Batch {
     /// Adds a write of the node.
     pub fn push(&mut self, write: Write) {
         self.writes.push(match write {
-            Write::Put { table, key, value } => {
-                let (place, key) = place(table, &key);
-                Owned::Put(place, key, value)
-            }
-            Write::Delete { table, key } => {
-                let (place, key) = place(table, &key);
-                Owned::Delete(place, key)
-            }
+            Write::Put { table, key, value } => Owned::Put(place(table), key, value),
+            Write::Delete { table, key } => Owned::Delete(place(table), key),
             Write::Journal { entry } => Owned::Journal(entry),
         });
     }

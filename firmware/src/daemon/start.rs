@@ -61,7 +61,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 
     let store = Store::open(&config.store()).map_err(files)?;
     let restored = store.restored().map_err(files)?;
-    let journal: Vec<Vec<u8>> = store.load(Table::Wallet).map_err(files)?.into_iter().map(|(_, v)| v).collect();
+    let journal: Vec<Vec<u8>> = store.load(Table::Wallet).map_err(files)?.into_iter().map(|row| row.value).collect();
     let account = keys.account();
     let wallet_keys = WalletKeys {
         external: &account.external,

@@ -52,11 +52,13 @@ pub enum Table {
     Chain,
     /// Sales by client and day.
     Sale,
+    /// Purchases, by relay key.
+    Buyer,
 }
 
 impl Table {
     /// Every table, in frozen order.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Meta,
         Table::Payee,
         Table::Payer,
@@ -66,6 +68,7 @@ impl Table {
         Table::Wallet,
         Table::Chain,
         Table::Sale,
+        Table::Buyer,
     ];
 
     /// The frozen name, as it stands in the file.
@@ -80,6 +83,7 @@ impl Table {
             Table::Wallet => "wallet",
             Table::Chain => "chain",
             Table::Sale => "sale",
+            Table::Buyer => "buyer",
         }
     }
 }
