@@ -9,4 +9,5 @@ pub mod gate;
 #[cfg(feature = "playchain")]
 pub mod playchain;
 pub mod store;
+pub mod transport;
 pub mod wallet;

@@ -1,0 +1,345 @@
+//! Finding relays on the link: one query by IPv4 broadcast and IPv6 multicast, answers by unicast.
+//!
+//! Datagrams stay on the link: the multicast group is link-local, the broadcast address is not routed, and both are
+//! sent with a hop limit of one.
+
+use super::Rate;
+use super::admission::Source;
+use super::beacon::{self, Beacon, MAX_NAME, Nonce, QUERY};
+use super::bucket::Bucket;
+use super::connection::canonical;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use turnpike_protocol::base::GenesisHash;
+use turnpike_protocol::crypto::{Keys, Verifier};
+
+/// UDP port that relays answer on.
+pub const DISCOVERY_PORT: u16 = 7474;
+
+/// A link-local group of no assigned meaning (RFC 4291, flag T).
+const GROUP: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0, 0x7474);
+/// How often a query is sent within the time to wait: datagrams get lost.
+const TRIES: u32 = 3;
+/// Most relays that one query collects.
+const MAX_BEACONS: usize = 64;
+/// Answers of a relay to all, and to one source: a signature each.
+const ANSWERS: Rate = Rate {
+    per_second: 20,
+    burst: 40,
+};
+const ANSWERS_PER_SOURCE: Rate = Rate {
+    per_second: 1,
+    burst: 6,
+};
+/// Sources that a relay remembers for their rate.
+const MAX_SOURCES: usize = 1_024;
+
+/// A price sheet and the relay's signature over it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedSheet {
+    /// The bytes that were signed.
+    pub sheet: Vec<u8>,
+    /// The signature.
+    pub signature: [u8; 64],
+}
+
+/// What a relay answers with.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    /// Its keys.
+    pub keys: Arc<Keys>,
+    /// Its chain; queries of other chains are not answered.
+    pub genesis: GenesisHash,
+    /// What its owner calls it; cut to 128 bytes.
+    pub name: String,
+    /// The port that it accepts sessions on.
+    pub port: u16,
+    /// What it sells now; nothing is answered while there is nothing.
+    pub sheet: watch::Receiver<Option<SignedSheet>>,
+}
+
+/// Asks who sells on the link, and waits for answers. `interface` is the one to ask on, or all that are up. Relays
+/// come in the order in which they answered, each once.
+///
+/// # Errors
+/// Of the system, if no interface could be asked on.
+pub async fn discover(
+    interface: Option<&str>,
+    genesis: GenesisHash,
+    wait: Duration,
+) -> io::Result<Vec<Beacon>> {
+    let names = match interface {
+        Some(name) => vec![name.to_owned()],
+        None => interfaces()?,
+    };
+    let mut sockets = Vec::new();
+    let mut last = None;
+    for name in &names {
+        for (socket, target) in [asking_v4(name), asking_v6(name)]
+            .into_iter()
+            .filter_map(|made| made.map_err(|error| last = Some(error)).ok())
+        {
+            sockets.push((socket, vec![target]));
+        }
+    }
+    match (sockets.is_empty(), last) {
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "there is no network interface",
+        )),
+        _ => ask(sockets, genesis, wait).await,
+    }
+}
+
+/// The same, asking these addresses only.
+///
+/// # Errors
+/// Of the system, if no socket could be had.
+pub async fn discover_at(
+    targets: &[SocketAddr],
+    genesis: GenesisHash,
+    wait: Duration,
+) -> io::Result<Vec<Beacon>> {
+    let mut sockets = Vec::new();
+    for v6 in [false, true] {
+        let targets: Vec<_> = targets.iter().copied().filter(|t| t.is_ipv6() == v6).collect();
+        if !targets.is_empty() {
+            sockets.push((into_tokio(udp(v6)?, unspecified(v6, 0))?, targets));
+        }
+    }
+    ask(sockets, genesis, wait).await
+}
+
+/// Answers queries that arrive on these interfaces, for as long as it is polled.
+///
+/// # Errors
+/// Of the system, if port 7474 cannot be had.
+pub async fn answer_discovery(what: Discovery, interfaces: &[String]) -> io::Result<()> {
+    let mut sockets = Vec::new();
+    for name in interfaces {
+        for v6 in [false, true] {
+            let socket = udp(v6)?;
+            socket.set_reuse_address(true)?;
+            socket.bind_device(Some(name.as_bytes()))?;
+            if v6 {
+                socket.join_multicast_v6(&GROUP, index(&socket, name)?)?;
+            }
+            sockets.push(into_tokio(socket, unspecified(v6, DISCOVERY_PORT))?);
+        }
+    }
+    answer_on(what, sockets).await
+}
+
+/// Answers queries that arrive on these sockets.
+pub(super) async fn answer_on(what: Discovery, sockets: Vec<UdpSocket>) -> io::Result<()> {
+    let pace = Arc::new(std::sync::Mutex::new(Pace::new(Instant::now())));
+    let mut tasks = tokio::task::JoinSet::new();
+    for socket in sockets {
+        let (what, pace) = (what.clone(), pace.clone());
+        tasks.spawn(async move {
+            let mut buffer = [0; QUERY + 1];
+            loop {
+                let (length, from) = match socket.recv_from(&mut buffer).await {
+                    Ok(received) => received,
+                    // An answer that came back as unreachable: the next query may be fine.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                    Err(error) => return error,
+                };
+                let Some(nonce) = beacon::read_query(&buffer[..length], what.genesis) else {
+                    continue;
+                };
+                let allowed = pace
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .allows(Source::of(from.ip()), Instant::now());
+                if !allowed {
+                    continue;
+                }
+                if let Some(bytes) = what.answer(nonce) {
+                    drop(socket.send_to(&bytes, from).await);
+                }
+            }
+        });
+    }
+    match tasks.join_next().await {
+        Some(Ok(error)) => Err(error),
+        Some(Err(panic)) => Err(io::Error::other(panic)),
+        None => std::future::pending().await,
+    }
+}
+
+impl Discovery {
+    fn answer(&self, nonce: Nonce) -> Option<Vec<u8>> {
+        let signed = self.sheet.borrow().clone()?;
+        let mut end = self.name.len().min(MAX_NAME);
+        while !self.name.is_char_boundary(end) {
+            end -= 1;
+        }
+        let name = self.name.get(..end).unwrap_or_default();
+        beacon::answer(
+            &self.keys,
+            self.genesis,
+            nonce,
+            self.port,
+            name,
+            &signed.sheet,
+            &signed.signature,
+        )
+    }
+}
+
+/// Bounds answers in all and per source.
+struct Pace {
+    all: Bucket,
+    sources: HashMap<Source, Bucket>,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Pace {
+        Pace {
+            all: Bucket::full(ANSWERS, now),
+            sources: HashMap::new(),
+        }
+    }
+
+    fn allows(&mut self, source: Source, now: Instant) -> bool {
+        if self.sources.len() >= MAX_SOURCES {
+            self.sources.retain(|_, bucket| !bucket.is_full(now));
+        }
+        // Addresses can be forged: when the memory for them is full, what is there for all still bounds it.
+        if self.sources.len() < MAX_SOURCES || self.sources.contains_key(&source) {
+            let bucket = self
+                .sources
+                .entry(source)
+                .or_insert_with(|| Bucket::full(ANSWERS_PER_SOURCE, now));
+            if !bucket.take(now) {
+                return false;
+            }
+        }
+        self.all.take(now)
+    }
+}
+
+async fn ask(
+    sockets: Vec<(UdpSocket, Vec<SocketAddr>)>,
+    genesis: GenesisHash,
+    wait: Duration,
+) -> io::Result<Vec<Beacon>> {
+    let mut nonce = Nonce([0; 16]);
+    getrandom::fill(&mut nonce.0).map_err(io::Error::other)?;
+    let query = beacon::query(genesis, nonce);
+    let (sender, mut answers) = tokio::sync::mpsc::channel(MAX_BEACONS);
+    let mut tasks = tokio::task::JoinSet::new();
+    for (socket, targets) in sockets {
+        let sender = sender.clone();
+        tasks.spawn(async move {
+            let mut next = tokio::time::interval(wait / TRIES);
+            let mut buffer = [0; QUERY + 1];
+            loop {
+                tokio::select! {
+                    _ = next.tick() => {
+                        for target in &targets {
+                            // An interface that is down, or without an address of this family, finds nobody.
+                            drop(socket.send_to(&query, target).await);
+                        }
+                    }
+                    received = socket.recv_from(&mut buffer) => match received {
+                        Ok((length, from)) if length <= QUERY => {
+                            if sender.send((buffer[..length].to_vec(), from)).await.is_err() {
+                                return;
+                            }
+                        }
+                        _ => {}
+                    },
+                }
+            }
+        });
+    }
+    drop(sender);
+    let verifier = Verifier::new();
+    let mut found: Vec<Beacon> = Vec::new();
+    let end = tokio::time::sleep(wait);
+    tokio::pin!(end);
+    while found.len() < MAX_BEACONS {
+        tokio::select! {
+            () = &mut end => break,
+            answer = answers.recv() => {
+                let Some((bytes, from)) = answer else { break };
+                match beacon::read_answer(&bytes, canonical(from), &verifier, genesis, nonce) {
+                    Ok(beacon) if found.iter().all(|known| known.node != beacon.node) => found.push(beacon),
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!("{from}: {error}"),
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn asking_v4(interface: &str) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = udp(false)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_broadcast(true)?;
+    socket.set_ttl_v4(1)?;
+    let target = SocketAddr::from((Ipv4Addr::BROADCAST, DISCOVERY_PORT));
+    Ok((into_tokio(socket, unspecified(false, 0))?, target))
+}
+
+fn asking_v6(interface: &str) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = udp(true)?;
+    let index = index(&socket, interface)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_multicast_if_v6(index)?;
+    socket.set_multicast_hops_v6(1)?;
+    let target = SocketAddrV6::new(GROUP, DISCOVERY_PORT, 0, index);
+    Ok((into_tokio(socket, unspecified(true, 0))?, target.into()))
+}
+
+fn udp(v6: bool) -> io::Result<Socket> {
+    let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if v6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn into_tokio(socket: Socket, bind: SocketAddr) -> io::Result<UdpSocket> {
+    socket.bind(&bind.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn unspecified(v6: bool, port: u16) -> SocketAddr {
+    match v6 {
+        false => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        true => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    }
+}
+
+fn index(socket: &Socket, interface: &str) -> io::Result<u32> {
+    rustix::net::netdevice::name_to_index(socket, interface).map_err(|error| {
+        let text = format!("there is no network interface {interface}");
+        match error {
+            rustix::io::Errno::NODEV => io::Error::new(io::ErrorKind::NotFound, text),
+            other => other.into(),
+        }
+    })
+}
+
+/// Interfaces of this network namespace, the loopback one left out.
+fn interfaces() -> io::Result<Vec<String>> {
+    let text = std::fs::read_to_string("/proc/self/net/dev")?;
+    let names = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+    Ok(names
+        .map(|(name, _)| name.trim().to_owned())
+        .filter(|name| name != "lo")
+        .collect())
+}
