@@ -25,7 +25,7 @@ mod view;
 
 pub use command::{Command, CommandError};
 pub use load::Rows;
-pub use view::{AccountView, BuyerView, ChannelView, NodeView, Role};
+pub use view::{AccountView, BuyerView, ChannelView, ExposureView, NodeView, Role, SoldView, read_sheet};
 
 use crate::base::{
     AccountId, BlockHeight, ByteCount, ConnectionId, Duration, FeeRate, GenesisHash, Instant, Msat, NodeId,

@@ -1,12 +1,17 @@
 //! What the owner may see: plain values, read at any time, no secrets.
 
 use super::Node;
+use super::load::sheet_digest;
 use crate::base::{
-    BlockHeight, ByteCount, ChannelId, ConnectionId, Instant, Msat, NodeId, Outpoint, Sat, Slot, Txid,
+    BlockHeight, ByteCount, ChannelId, ConnectionId, GenesisHash, Instant, Msat, NodeId, Outpoint, Sat, Slot,
+    Txid,
 };
-use crate::market::{Standing, UsageFigures};
+use crate::crypto::Verifier;
+use crate::market::{Exposure, Quantity, Standing, UNLIMITED, UsageFigures};
 use crate::money::channel::{PayeeState, PayerState};
+use crate::wire::{self, PriceSheet, Signature};
 use alloc::vec::Vec;
+use bitcoin::secp256k1::schnorr;
 
 pub use crate::market::BuyerView;
 
@@ -65,6 +70,41 @@ pub struct AccountView {
     pub standing: Standing,
     /// Figures of the present channel.
     pub usage: UsageFigures,
+}
+
+/// What would be lost if one peer vanished now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExposureView {
+    /// The peer.
+    pub peer: NodeId,
+    /// The channel.
+    pub slot: Option<Slot>,
+    /// As payer: paid and not yet used. As payee: served, and either not yet durable or paid with money that may not
+    /// come.
+    pub role: Role,
+    /// In money.
+    pub msat: Msat,
+    /// In bytes; zero where they cost nothing.
+    pub bytes: ByteCount,
+    /// In milliseconds at the present rate; `None` while nothing flows.
+    pub millis: Option<u64>,
+    /// Locked until the expiry if the peer falls silent, as payer.
+    pub locked: Sat,
+}
+
+/// What one client bought here over the life of its account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SoldView {
+    /// The client.
+    pub client: NodeId,
+    /// Bytes from it.
+    pub up: ByteCount,
+    /// Bytes to it.
+    pub down: ByteCount,
+    /// What that cost.
+    pub cost: Msat,
+    /// What it paid.
+    pub paid: Msat,
 }
 
 /// The node as a whole.
@@ -213,6 +253,84 @@ impl Node {
         )
     }
 
+    /// What would be lost if the others vanished now, by peer and side. Channels that are settled are left out.
+    pub fn exposures(&self) -> Vec<ExposureView> {
+        let paying = self.payers.iter().filter_map(|(slot, payer)| {
+            let record = payer.record();
+            let live = matches!(record.state, PayerState::Open | PayerState::CloseAsked);
+            if !live || record.outpoint.is_none() {
+                return None;
+            }
+            let buyer = self.buyers.get(&record.peer).map(|b| &b.buyer);
+            let (msat, bytes, millis) = match buyer {
+                Some(buyer) if buyer.record().channel == payer.id() => {
+                    let view = buyer.view();
+                    let exposure = buyer.exposure();
+                    let msat = exposure.map_or(record.total.saturating_sub(view.cost), |e| e.msat);
+                    (msat, view.left, exposure.and_then(|e| e.millis))
+                }
+                // What it paid was used up before its successor began, or came along as credit there.
+                Some(_) => (Msat::ZERO, ByteCount::ZERO, None),
+                None => (record.total, ByteCount::ZERO, None),
+            };
+            Some(ExposureView {
+                peer: record.peer,
+                slot: Some(*slot),
+                role: Role::Payer,
+                msat,
+                bytes,
+                millis,
+                locked: record.terms.capacity,
+            })
+        });
+        let paid = self.clients.iter().map(|(id, client)| {
+            let payee = client.paying.and_then(|slot| self.payees.get(&slot));
+            let unconfirmed = payee.map_or(Msat::ZERO, |p| p.unconfirmed());
+            let exposure = Exposure::of_relay(&client.account, unconfirmed);
+            let prices = &client.account.record().prices;
+            let bytes = prices
+                .room(exposure.msat, &Quantity::default())
+                .filter(|b| *b != UNLIMITED);
+            ExposureView {
+                peer: *id,
+                slot: client.paying,
+                role: Role::Payee,
+                msat: exposure.msat,
+                bytes: bytes.unwrap_or_default(),
+                millis: exposure.millis,
+                locked: Sat::ZERO,
+            }
+        });
+        paying.chain(paid).collect()
+    }
+
+    /// What was sold over the life of each account, as far as it is counted.
+    pub fn sold(&self) -> Vec<SoldView> {
+        let view = |(id, c): (&NodeId, &super::relay::Client)| {
+            let record = c.account.record();
+            SoldView {
+                client: *id,
+                up: record.up,
+                down: record.down,
+                cost: record.cost(),
+                paid: c.account.paid_total(),
+            }
+        };
+        self.clients.iter().map(view).collect()
+    }
+
+    /// Totals up to which a relay takes payments now, in a channel in which we pay; `None` before it said so in this
+    /// session.
+    pub fn ceiling(&self, connection: ConnectionId, slot: Slot) -> Option<Msat> {
+        let peer = self.connections.get(&connection)?;
+        peer.ready.iter().find(|r| r.slot == slot).map(|r| r.ceiling)
+    }
+
+    /// The price sheet in force as it is signed, with its signature, to be shown to whoever looks for relays.
+    pub fn signed_sheet(&self) -> Option<(&[u8], Signature)> {
+        self.selling.as_ref().map(|s| (s.bytes.as_slice(), s.signature))
+    }
+
     /// Numbers of the attachments that are in use, or were when the power went.
     pub fn attachments(&self) -> Vec<u16> {
         self.attachments.keys().copied().collect()
@@ -243,4 +361,20 @@ impl Node {
     pub fn used(usage: &UsageFigures) -> ByteCount {
         usage.up.saturating_add(usage.down)
     }
+}
+
+/// Reads a price sheet that `relay` signed; `None` if it did not, or if it is no sheet. Whether its prices are in
+/// force is another question.
+pub fn read_sheet(
+    verifier: &Verifier,
+    genesis: GenesisHash,
+    relay: NodeId,
+    bytes: &[u8],
+    signature: &[u8; 64],
+) -> Option<PriceSheet> {
+    let sheet = wire::decode(bytes).ok()?;
+    let signature = schnorr::Signature::from_slice(signature).ok()?;
+    let digest = sheet_digest(genesis, relay, bytes);
+    verifier.verify(&relay, &digest, &signature).ok()?;
+    Some(sheet)
 }
