@@ -250,14 +250,13 @@ async fn ask(
                             drop(socket.send_to(&query, target).await);
                         }
                     }
-                    received = socket.recv_from(&mut buffer) => match received {
-                        Ok((length, from)) if length <= QUERY => {
-                            if sender.send((buffer[..length].to_vec(), from)).await.is_err() {
-                                return;
-                            }
+                    received = socket.recv_from(&mut buffer) => {
+                        // Errors are answers that came back as unreachable: others may follow.
+                        let Ok((length, from)) = received else { continue };
+                        if length <= QUERY && sender.send((buffer[..length].to_vec(), from)).await.is_err() {
+                            return;
                         }
-                        _ => {}
-                    },
+                    }
                 }
             }
         });
