@@ -12,8 +12,8 @@ use turnpike_protocol::money::chain::ChainEvent;
 
 /// Blocks taken in one look, so that orders are heard and progress is persisted in between.
 const CHUNK: u32 = 32;
-/// Mempool transactions fetched in one look.
-const MAX_FRESH: usize = 10 * MAX_BATCH;
+/// Mempool transactions fetched in one look: two seconds of asking, and a full mempool takes twenty looks.
+const MAX_FRESH: usize = 100 * MAX_BATCH;
 /// With at most this many transactions in the mempool all of them are looked at again for a new watch. With more that
 /// would cost minutes, and a funding is sent only after both sides watch for it.
 const SMALL_MEMPOOL: usize = 2_000;

@@ -479,3 +479,111 @@ impl<B: Backend> ChainTask<B> {
         report == Report::default() || self.reports.send(report).await.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::{Fault, FeeEstimate, Tip, UnspentOutput};
+    use bitcoin::{Block, BlockHash, OutPoint};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A back end whose chain never grows, or that is never there; it counts how often it is asked for the tip.
+    struct Still {
+        asked: Arc<AtomicU32>,
+        down: bool,
+    }
+
+    impl Still {
+        fn genesis() -> BlockHash {
+            crate::chain::ChainName::Bitcoin.genesis()
+        }
+
+        fn asked(&self) -> Result<(), BackendError> {
+            if !self.down {
+                return Ok(());
+            }
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let fault = Fault::Slow(Duration::from_secs(1));
+            Err(BackendError {
+                url: "http://nowhere:1".into(),
+                method: "getblockhash",
+                fault,
+            })
+        }
+    }
+
+    impl Backend for Still {
+        async fn tip(&self) -> Result<Tip, BackendError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Ok(Tip {
+                height: 0,
+                hash: Self::genesis(),
+            })
+        }
+        async fn block_hash(&self, height: u32) -> Result<Option<BlockHash>, BackendError> {
+            self.asked()?;
+            Ok((height == 0).then(Self::genesis))
+        }
+        async fn block(&self, _: BlockHash) -> Result<Block, BackendError> {
+            Ok(bitcoin::constants::genesis_block(bitcoin::Network::Bitcoin))
+        }
+        async fn mempool(&self) -> Result<Vec<Txid>, BackendError> {
+            Ok(Vec::new())
+        }
+        async fn mempool_transactions(&self, _: &[Txid]) -> Result<Vec<Transaction>, BackendError> {
+            Ok(Vec::new())
+        }
+        async fn mempool_spenders(&self, outputs: &[OutPoint]) -> Result<Vec<Option<Txid>>, BackendError> {
+            Ok(vec![None; outputs.len()])
+        }
+        async fn send(&self, _: &Transaction) -> Result<Verdict, BackendError> {
+            Ok(Verdict::Accepted)
+        }
+        async fn fee(&self, _: u16) -> Result<FeeEstimate, BackendError> {
+            Ok(FeeEstimate {
+                rate: None,
+                floor: FeeRate::MIN_RELAY,
+            })
+        }
+        async fn output(&self, _: OutPoint) -> Result<Option<UnspentOutput>, BackendError> {
+            Ok(None)
+        }
+    }
+
+    /// How often the back end is asked within an hour of default timing on a real chain.
+    async fn questions_in_an_hour(down: bool) -> u32 {
+        let asked = Arc::new(AtomicU32::new(0));
+        let backend = Still {
+            asked: asked.clone(),
+            down,
+        };
+        let config = FollowerConfig::new(Still::genesis(), false);
+        let (task, handle, mut reports) = ChainTask::new(backend, config, None, None).unwrap();
+        let task = tokio::spawn(task.run());
+        handle
+            .act(ChainAction::Watch {
+                slot: Slot(1),
+                output_key: [1; 32],
+                from: Default::default(),
+            })
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        while reports.try_recv().is_ok() {}
+        task.abort();
+        asked.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_hour_takes_a_look_every_thirty_seconds() {
+        let looks = questions_in_an_hour(false).await;
+        assert!((100..=130).contains(&looks), "{looks}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dark_hour_takes_ever_fewer_looks() {
+        let looks = questions_in_an_hour(true).await;
+        assert!((15..=25).contains(&looks), "{looks}");
+    }
+}

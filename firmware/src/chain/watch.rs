@@ -36,6 +36,8 @@ struct Sighting {
     outpoint: Outpoint,
     value: Sat,
     height: Option<u32>,
+    /// Its block left the best chain, and it was not seen since: whatever comes next is news.
+    void: bool,
     spend: Option<Spend>,
 }
 
@@ -129,10 +131,10 @@ impl Watches {
         };
         let full = watch.sightings.len() >= MAX_SIGHTINGS;
         match watch.sightings.iter_mut().find(|s| s.outpoint == outpoint) {
-            Some(known) if known.height == height => return,
+            Some(known) if known.height == height && !known.void => return,
             // A copy in the mempool says nothing about one in a block.
             Some(known) if known.height.is_some() && height.is_none() => return,
-            Some(known) => known.height = height,
+            Some(known) => (known.height, known.void) = (height, false),
             None if full => {
                 tracing::warn!(slot = slot.0, %outpoint.txid, "over {MAX_SIGHTINGS} payments to one channel, ignored");
                 return;
@@ -142,6 +144,7 @@ impl Watches {
                     outpoint,
                     value,
                     height,
+                    void: false,
                     spend: None,
                 });
                 self.by_outpoint.insert(outpoint, slot);
@@ -186,7 +189,7 @@ impl Watches {
     pub(super) fn rewind(&mut self, height: u32) {
         for sighting in self.watches.values_mut().flat_map(|w| &mut w.sightings) {
             if sighting.height.is_some_and(|h| h > height) {
-                sighting.height = None;
+                (sighting.height, sighting.void) = (None, true);
             }
             if sighting
                 .spend
@@ -277,7 +280,7 @@ impl Watches {
         events
     }
 
-    /// All sightings once more, of one slot or of all.
+    /// All sightings once more, of one slot or of all; those of a reorganisation that were not seen since are void.
     pub(super) fn repeat(&self, only: Option<Slot>) -> Vec<ChainEvent> {
         let mut events = Vec::new();
         for (slot, watch) in self
@@ -285,7 +288,7 @@ impl Watches {
             .iter()
             .filter(|(slot, _)| only.is_none_or(|o| o == **slot))
         {
-            for s in &watch.sightings {
+            for s in watch.sightings.iter().filter(|s| !s.void) {
                 events.push(funded(*slot, s.outpoint, s.value, s.height));
                 if let Some((spend, tx)) = s
                     .spend
@@ -394,6 +397,14 @@ mod tests {
         assert_eq!(watches.drop_vanished(&HashSet::new()), [], "block 101 stayed");
         watches.rewind(100);
         assert_eq!(watches.drop_vanished(&HashSet::from([tx.compute_txid()])), []);
+        assert_eq!(watches.repeat(None), []);
+        let waiting = funded(SLOT, outpoint.into(), Sat::new(50_000), None);
+        assert_eq!(
+            watches.see(&tx, None),
+            [waiting],
+            "it is news that it waits again"
+        );
+        assert_eq!(watches.see(&tx, None), []);
         let gone = ChainEvent::Unfunded {
             slot: SLOT,
             outpoint: outpoint.into(),
