@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 use turnpike_protocol::base::FeeRate;
+use turnpike_protocol::base::limits::LOOK_GAP;
 
 /// Longest answer, bytes: a full block in hex is 8 MB, the ids of a full mempool about 15 MB.
 const MAX_ANSWER: usize = 20 * 1024 * 1024;
@@ -203,6 +204,14 @@ impl Backend for Bitcoind {
         let info = self.call(METHOD, json!([])).await?;
         let height = info["blocks"].as_u64().and_then(|h| u32::try_from(h).ok());
         let hash = info["bestblockhash"].as_str().and_then(|h| h.parse().ok());
+        let behind = info["headers"]
+            .as_u64()
+            .unwrap_or(0)
+            .saturating_sub(info["blocks"].as_u64().unwrap_or(0));
+        if behind > u64::from(LOOK_GAP) {
+            let why = format!("it has still {behind} blocks to verify");
+            return Err(self.error(METHOD, Fault::NotReady(why)));
+        }
         match (height, hash) {
             (Some(height), Some(hash)) => Ok(Tip { height, hash }),
             _ => Err(self.error(METHOD, garbled("no blocks or no bestblockhash"))),
@@ -418,4 +427,78 @@ fn amount(value: &Value) -> Result<Amount, Fault> {
 
 fn fee_rate(value: &Value) -> Result<FeeRate, Fault> {
     amount(value).map(|a| FeeRate::new(a.to_sat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A client of a server that gives `body` to whatever it is asked, once.
+    async fn scripted(body: &'static str) -> Bitcoind {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 2048]).await;
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        });
+        let auth = Auth::Password {
+            user: "u".into(),
+            password: "p".into(),
+        };
+        Bitcoind::new(&url, auth, Duration::from_secs(5)).unwrap()
+    }
+
+    const HASH: &str = "44054d4c069619e02dc6d08b579b2e85847f40ce3d47ae31c7513e8915bc4a9a";
+
+    #[tokio::test]
+    async fn the_height_of_a_node_that_is_behind_is_not_believed() {
+        let behind = r#"{"result":{"blocks":10,"headers":17,"bestblockhash":"44054d4c069619e02dc6d08b579b2e85847f40ce3d47ae31c7513e8915bc4a9a"},"error":null,"id":0}"#;
+        let error = scripted(behind).await.tip().await.unwrap_err();
+        assert!(
+            matches!(error.fault, Fault::NotReady(_)) && error.passes(),
+            "{error}"
+        );
+        let near = r#"{"result":{"blocks":10,"headers":16,"bestblockhash":"44054d4c069619e02dc6d08b579b2e85847f40ce3d47ae31c7513e8915bc4a9a"},"error":null,"id":0}"#;
+        assert_eq!(
+            scripted(near).await.tip().await.unwrap(),
+            Tip {
+                height: 10,
+                hash: HASH.parse().unwrap()
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_starting_node_and_a_pruned_block_are_told_apart_from_nonsense() {
+        let warming = r#"{"result":null,"error":{"code":-28,"message":"Loading block index"},"id":0}"#;
+        let error = scripted(warming).await.mempool().await.unwrap_err();
+        assert!(
+            matches!(&error.fault, Fault::NotReady(why) if why == "Loading block index"),
+            "{error}"
+        );
+        let error = scripted(warming)
+            .await
+            .mempool_transactions(&[Txid::from_raw_hash(bitcoin::hashes::Hash::all_zeros())])
+            .await
+            .unwrap_err();
+        assert!(matches!(&error.fault, Fault::NotReady(_)), "{error}");
+        let pruned =
+            r#"{"result":null,"error":{"code":-1,"message":"Block not available (pruned data)"},"id":0}"#;
+        let error = scripted(pruned)
+            .await
+            .block(HASH.parse().unwrap())
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error.fault, Fault::Pruned(_)) && !error.passes(),
+            "{error}"
+        );
+        let other = r#"{"result":"<html>","error":null,"id":0}"#;
+        let error = scripted(other).await.mempool().await.unwrap_err();
+        assert!(matches!(&error.fault, Fault::Garbled(_)), "{error}");
+    }
 }

@@ -17,6 +17,8 @@ use turnpike_protocol::money::chain::{ChainAction, ChainEvent};
 const MAX_ORDERS: usize = 64;
 /// Reports waiting at most; the task waits beyond, so that a slow store slows the scan and loses nothing.
 const MAX_REPORTS: usize = 8;
+/// Events waiting in the task itself at most, before it stops taking orders too.
+const MAX_EVENTS: usize = 4_096;
 /// Transactions kept for sending while the back end is down; the node asks again for each at every block anyway.
 const MAX_UNSENT: usize = 64;
 
@@ -215,12 +217,21 @@ impl<B: Backend> ChainTask<B> {
     }
 
     /// Runs until all handles or the receiver of reports are dropped.
+    ///
+    /// While reports are not taken no further look is made, but orders are still carried out: who takes the reports
+    /// may wait for an answer to an order.
     pub async fn run(mut self) {
+        let reports = self.reports.clone();
         let mut next_look = Instant::now();
         loop {
+            let news = self.has_news();
             tokio::select! {
                 biased;
-                order = self.orders.recv() => match order {
+                place = reports.reserve(), if news => {
+                    let (Ok(place), Some(report)) = (place, self.report()) else { return };
+                    place.send(report);
+                }
+                order = self.orders.recv(), if self.follower.draft.events.len() < MAX_EVENTS => match order {
                     Some(order) => {
                         if self.carry_out(order).await {
                             next_look = Instant::now();
@@ -228,12 +239,9 @@ impl<B: Backend> ChainTask<B> {
                     }
                     None => return,
                 },
-                () = tokio::time::sleep_until(next_look) => {
+                () = tokio::time::sleep_until(next_look), if !news => {
                     next_look = Instant::now() + self.look().await;
                 }
-            }
-            if !self.report().await {
-                return;
             }
         }
     }
@@ -448,35 +456,30 @@ impl<B: Backend> ChainTask<B> {
         Ok(())
     }
 
-    /// Hands over what there is to report; `false` if nobody listens any more, or if it cannot be written down.
-    async fn report(&mut self) -> bool {
+    fn has_news(&self) -> bool {
+        let follower = &self.follower;
+        let of_wallet = follower.wallet.as_ref().is_some_and(Wallet::has_changes);
+        follower.draft.changed || !follower.draft.events.is_empty() || of_wallet
+    }
+
+    /// What there is to report; `None` if it cannot be written down, after which nothing may go on.
+    fn report(&mut self) -> Option<Report> {
         let follower = &mut self.follower;
-        let wallet = match follower.wallet.as_mut().map(Wallet::take_changes).transpose() {
-            Ok(changes) => changes.flatten(),
-            Err(e) => {
-                tracing::error!("the chain task stops: {e}");
-                return false;
-            }
-        };
-        let state = match follower
+        let stop = |e: &dyn std::fmt::Display| tracing::error!("the chain task stops: {e}");
+        let wallet = follower.wallet.as_mut().map(Wallet::take_changes).transpose();
+        let wallet = wallet.inspect_err(|e| stop(e)).ok()?.flatten();
+        let state = follower
             .draft
             .changed
             .then(|| follower.state.to_bytes())
-            .transpose()
-        {
-            Ok(state) => state,
-            Err(e) => {
-                tracing::error!("the chain task stops: {e}");
-                return false;
-            }
-        };
+            .transpose();
+        let state = state.inspect_err(|e| stop(e)).ok()?;
         follower.draft.changed = false;
-        let report = Report {
+        Some(Report {
             events: std::mem::take(&mut follower.draft.events),
             state,
             wallet,
-        };
-        report == Report::default() || self.reports.send(report).await.is_ok()
+        })
     }
 }
 
@@ -573,6 +576,35 @@ mod tests {
         while reports.try_recv().is_ok() {}
         task.abort();
         asked.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn orders_are_carried_out_while_nobody_takes_the_reports() {
+        let backend = Still {
+            asked: Arc::default(),
+            down: false,
+        };
+        let config = FollowerConfig::new(Still::genesis(), false);
+        let (task, handle, mut reports) = ChainTask::new(backend, config, None, None).unwrap();
+        tokio::spawn(task.run());
+        for slot in 0..100 {
+            let watch = ChainAction::Watch {
+                slot: Slot(slot),
+                output_key: [1; 32],
+                from: Default::default(),
+            };
+            handle.act(watch).await.unwrap();
+            assert!(matches!(handle.balance().await, Err(OrderError::NoWallet)));
+        }
+        // What was held back is one report once there is room.
+        let mut taken = 0;
+        while tokio::time::timeout(Duration::from_secs(60), reports.recv())
+            .await
+            .is_ok()
+        {
+            taken += 1;
+        }
+        assert!((MAX_REPORTS..=MAX_REPORTS + 2).contains(&taken), "{taken}");
     }
 
     #[tokio::test(start_paused = true)]

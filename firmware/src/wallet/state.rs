@@ -133,6 +133,11 @@ impl Wallet {
         }
     }
 
+    /// Whether there is something to persist.
+    pub fn has_changes(&self) -> bool {
+        self.bdk.staged().is_some() || !self.changed.is_empty()
+    }
+
     /// Height of the last block that the wallet saw.
     pub fn height(&self) -> u32 {
         self.bdk.latest_checkpoint().height()
