@@ -268,8 +268,15 @@ impl<B: Backend> Follower<B> {
 
     fn take_block(&mut self, block: &Block, height: u32, position: &mut Position) {
         self.scan_block(block, height);
-        if let Some(wallet) = &mut self.wallet {
-            if let Err(e) = wallet.apply_block(block, height) {
+        if let Some(Err(e)) = self.wallet.as_mut().map(|w| w.apply_block(block, height)) {
+            // Its journal is older than the follower's state, or was lost.
+            tracing::warn!("{e}; it goes on from here, payments in between stay unseen");
+            let before = (height.saturating_sub(1), block.header.prev_blockhash);
+            let again = |w: &mut Wallet| {
+                w.start_at(before.0, before.1)
+                    .and_then(|()| w.apply_block(block, height))
+            };
+            if let Some(Err(e)) = self.wallet.as_mut().map(again) {
                 tracing::error!("wallet: {e}");
             }
         }

@@ -308,3 +308,35 @@ fn only_own_inputs_of_a_foreign_transaction_are_signed() {
     assert_eq!(signed.input[1].witness.size(), 66, "one 64-byte signature");
     assert!(bench.wallet.sign_inputs(&tx, &[foreign]).is_err());
 }
+
+#[test]
+fn a_wallet_can_begin_or_go_on_in_the_middle_of_the_chain() {
+    let mut bench = Bench::new();
+    bench.block(Vec::new());
+    // Blocks that it never sees.
+    (bench.tip, bench.height) = (BlockHash::from_byte_array([9; 32]), 500);
+    let unseen = bench.coin(1_000);
+    let header = genesis_block(Network::Regtest).header;
+    let gap = Header {
+        prev_blockhash: bench.tip,
+        ..header
+    };
+    let next = Block {
+        header: gap,
+        txdata: vec![unseen],
+    };
+    assert!(matches!(
+        bench.wallet.apply_block(&next, 501),
+        Err(WalletError::Disconnected { height: 501 })
+    ));
+    assert_eq!(bench.wallet.balance(), Balance::default());
+
+    bench.wallet.start_at(500, bench.tip).unwrap();
+    let coin = bench.coin(60_000);
+    bench.block(vec![coin]);
+    bench.restart();
+    assert_eq!(
+        (bench.wallet.balance().confirmed, bench.wallet.height()),
+        (Sat::new(60_000), 501)
+    );
+}
