@@ -6,6 +6,8 @@
 mod claim;
 mod pay;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use super::{Prices, ReceiptError};
 use crate::base::{AccountId, ByteCount, ChannelId, Duration, Msat, SheetHash};
@@ -295,6 +297,8 @@ pub struct BuyerRecord {
     pub uncounted: ByteCount,
     /// The newest grant.
     pub granted: ByteCount,
+    /// What may be granted at most once the newest payment arrived.
+    pub promised: ByteCount,
     /// Earlier figures were lost: the relay's first claim is taken as it is.
     pub forgotten: bool,
     /// That has happened: the first receipt may have any number.

@@ -114,9 +114,9 @@ impl Buyer {
         channel.total = total;
         // Where seconds have a price, the relay sets some of the money aside for them.
         let bought = offer.prices.room(amount, &Quantity::default());
-        let grant = bought
-            .filter(|_| offer.prices.per_second() == Msat::ZERO)
-            .map(|bytes| self.record.granted.saturating_add(bytes));
+        let most = self.record.granted.saturating_add(bought.unwrap_or(UNLIMITED));
+        let grant = (offer.prices.per_second() == Msat::ZERO).then_some(most);
+        self.record.promised = most;
         self.flight = Some(Flight {
             total,
             amount,

@@ -123,7 +123,7 @@ impl Buyer {
             relay,
             client,
             record: BuyerRecord {
-                uncounted: record.granted.saturating_sub(counted),
+                uncounted: record.granted.max(record.promised).saturating_sub(counted),
                 ..record
             },
             offer: None,

@@ -72,6 +72,8 @@ struct Pair {
     lose: u32,
     /// What the relay adds to every claim.
     lie: u64,
+    /// What the gate had counted when the client's program was started last.
+    started: (u64, u64),
     /// The client's meter does not answer.
     blind: bool,
     payments: u32,
@@ -107,6 +109,7 @@ impl Pair {
             carry: (0, 0),
             lose: 0,
             lie: 0,
+            started: (0, 0),
             blind: false,
             payments: 0,
             agreed: Vec::new(),
@@ -240,8 +243,8 @@ impl Pair {
                     true => BuyerInput::MeterFailed { read },
                     false => BuyerInput::Meter {
                         read,
-                        up: ByteCount::new(self.up),
-                        down: ByteCount::new(self.down),
+                        up: ByteCount::new(self.up - self.started.0),
+                        down: ByteCount::new(self.down - self.started.1),
                     },
                 };
                 self.buyer.handle(self.now, input).unwrap();

@@ -200,19 +200,59 @@ fn a_restarted_client_goes_on_without_crying_wolf() {
     p.rate = (0, FAST);
     p.buy(None, u64::MAX);
     p.run(5_000);
-    // The client lost power: its record is the one before its newest payment, its meter starts at zero.
+    // The client loses power just before its next payment: its record is the one of the payment before, what passed
+    // since is not counted, and its meter starts at zero.
+    let next = |p: &mut Pair| {
+        let payments = p.payments;
+        while p.payments == payments {
+            p.run(1);
+        }
+    };
+    next(&mut p);
     let record = *p.buyer.record();
-    let lost = p.down;
-    let mut buyer = Buyer::restore(BuyerConfig::default(), RELAY, CLIENT, record, p.now);
-    core::mem::swap(&mut buyer, &mut p.buyer);
-    let (up, down) = (ByteCount::new(p.up), ByteCount::new(lost));
-    p.client(BuyerInput::Meter { read: 0, up, down });
+    next(&mut p);
+    assert!(p.down > record.granted.value() + (256 << 10));
+    p.buyer = Buyer::restore(BuyerConfig::default(), RELAY, CLIENT, record, p.now);
+    p.started = (p.up, p.down);
     p.to_client.clear();
     p.client_offer(0);
     p.client_channel();
     let granted = p.account.usage(p.now).granted;
     p.tell_client(Mail::Bound { granted });
+    p.relay(AccountInput::UsageAsked);
     p.buy(None, u64::MAX);
     p.run(20_000);
     assert_eq!(p.buyer.view().state, BuyerState::Buying, "{:?}", p.refused);
+}
+
+#[test]
+fn one_payment_at_a_time_is_under_way() {
+    let mut p = Pair::new(sheet(1_000, 1_000, 0));
+    p.rate = (0, FAST);
+    p.buy(None, u64::MAX);
+    p.run(3_000);
+    p.lose = u32::MAX;
+    let acknowledged = p.received;
+    p.run(30_000);
+    let step = p.signed - acknowledged;
+    assert!(step <= 2 * FAST * 1_000 / MIB, "{step}");
+    p.lose = 0;
+    p.run(10_000);
+    assert!(p.received > acknowledged + step);
+}
+
+#[test]
+fn prepaid_is_never_more_than_the_largest_window() {
+    let mut s = sheet(1_000, 1_000, 0);
+    s.window_max = ByteCount::new(MIB);
+    let mut p = Pair::new(s);
+    p.rate = (0, FAST / 2);
+    p.buy(None, u64::MAX);
+    let before = p.down;
+    for _ in 0..5_000 {
+        p.run(1);
+        let prepaid = p.signed.saturating_sub((p.down * 1_000).div_ceil(MIB));
+        assert!(prepaid <= 1_001, "{prepaid}");
+    }
+    assert!(p.down - before > 2 * FAST, "{}", p.down);
 }

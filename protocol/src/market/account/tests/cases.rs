@@ -468,3 +468,88 @@ fn a_gate_that_outlived_a_crash_is_billed_before_the_next_one() {
     b.attach();
     assert_eq!(b.limit, MIB - passed);
 }
+
+#[test]
+fn a_timer_that_comes_late_costs_the_relay_and_not_the_client() {
+    let mut s = sheet(1_000, 1_000, 100);
+    s.class = BindingClass::Link;
+    let mut b = Bench::new(&s);
+    b.attach();
+    b.pay(10_000);
+    b.run(1_000);
+    let leased = b.account.leased;
+    b.now = b.now + Duration::from_secs(3_600);
+    b.tell(AccountInput::Timer);
+    // Only the seconds that were set aside are billed, and nothing is open beyond what is paid.
+    assert!(b.account.record().cost() <= Msat::new((leased + 1) * 100));
+    assert_eq!(b.account.debt(), Msat::ZERO);
+}
+
+#[test]
+fn an_answer_that_was_overtaken_changes_nothing() {
+    let mut b = Bench::new(&sheet(1_000, 1_000, 0));
+    b.attach();
+    b.pay(1_000);
+    b.send_down(10 * PACKET);
+    b.read();
+    let read = b.account.gate.unwrap().answered;
+    let old = AccountInput::Reading {
+        attachment: b.gate,
+        read,
+        up: ByteCount::new(b.up),
+        down: ByteCount::new(b.down),
+        exhausted: true,
+    };
+    b.send_down(10 * PACKET);
+    b.read();
+    let before = (*b.account.record(), b.account.gate);
+    for _ in 0..5 {
+        b.tell(old);
+    }
+    assert_eq!(before, (*b.account.record(), b.account.gate));
+    // Nor does an answer to a question that was never asked.
+    let unasked = AccountInput::Reading {
+        attachment: b.gate,
+        read: read + 100,
+        up: ByteCount::ZERO,
+        down: ByteCount::ZERO,
+        exhausted: false,
+    };
+    b.tell(unasked);
+    assert_eq!(before, (*b.account.record(), b.account.gate));
+}
+
+#[test]
+fn free_bytes_that_were_not_used_count_towards_the_next_period() {
+    let mut s = sheet(1_000, 1_000, 0);
+    s.free = ByteCount::new(8 << 20);
+    let mut b = Bench::new(&s);
+    b.attach();
+    assert_eq!(b.limit, 4 * MIB);
+    b.now = b.now + Duration::from_secs(86_400);
+    assert_eq!(b.free.tick(b.now), Some(1));
+    b.tell(AccountInput::FreePeriod { period: 1 });
+    b.tell(AccountInput::Liveness);
+    let mut passed = 0;
+    for _ in 0..50 {
+        passed += b.send_down(MIB);
+        b.run(200);
+        b.tell(AccountInput::Liveness);
+    }
+    assert!(passed <= 8 * MIB && passed > 8 * MIB - PACKET, "{passed}");
+}
+
+#[test]
+fn a_lease_of_a_new_period_includes_what_was_left_of_the_old_one() {
+    let mut s = sheet(1_000, 1_000, 0);
+    s.free = ByteCount::new(8 << 20);
+    let mut b = Bench::new(&s);
+    b.attach();
+    let five = ByteCount::new(5 << 20);
+    b.tell(AccountInput::FreeLease {
+        period: 1,
+        leased: five,
+    });
+    let free = b.account.record().free;
+    assert_eq!((free.period, free.leased, free.left), (1, five, five));
+}

@@ -1,0 +1,180 @@
+//! What a buyer believes, figure by figure.
+
+use super::*;
+use crate::base::{BlockHeight, Instant, NodeId};
+use crate::wire::{BindingClass, PriceSheet};
+
+const MIB: u64 = 1 << 20;
+
+fn prices(up: u64, down: u64) -> Prices {
+    let sheet = PriceSheet {
+        version: 1,
+        valid_until: BlockHeight::new(1_000),
+        up: Msat::new(up),
+        down: Msat::new(down),
+        per_second: Msat::ZERO,
+        free: ByteCount::ZERO,
+        window_min: ByteCount::new(128 << 10),
+        window_max: ByteCount::new(64 << 20),
+        class: BindingClass::Address,
+    };
+    Prices::check(&sheet, BlockHeight::new(500)).unwrap()
+}
+
+/// A buyer that counted 100 MiB each way at 100 and 1,000 msat per MiB, in ten seconds.
+fn buyer() -> (Buyer, Instant) {
+    let start = Instant::from_micros(1_000_000);
+    let now = start + Duration::from_secs(10);
+    let config = BuyerConfig::default();
+    let ids = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+    let mut buyer = Buyer::restore(config, ids.0, ids.1, BuyerRecord::default(), start);
+    let inputs = [
+        BuyerInput::Offer {
+            sheet_id: 0,
+            sheet: SheetHash::from_bytes([4; 32]),
+            prices: prices(100, 1_000),
+        },
+        BuyerInput::Channel {
+            channel: ChannelId::from_bytes([3; 32]),
+            total: Msat::ZERO,
+            ceiling: Msat::MAX,
+            capacity: Msat::new(1_000_000_000),
+        },
+        BuyerInput::Bound {
+            account: AccountId(0),
+            granted: ByteCount::new(300 * MIB),
+            liveness: Duration::from_secs(30),
+        },
+        BuyerInput::Buy {
+            bytes: Some(ByteCount::new(1_000 * MIB)),
+            max: Msat::new(1_000_000),
+        },
+    ];
+    for input in inputs {
+        buyer.handle(start, input).unwrap();
+    }
+    let counted = ByteCount::new(100 * MIB);
+    let meter = BuyerInput::Meter {
+        read: 0,
+        up: counted,
+        down: counted,
+    };
+    buyer.handle(now, meter).unwrap();
+    answer(&mut buyer, now);
+    (buyer, now)
+}
+
+fn answer(buyer: &mut Buyer, now: Instant) {
+    while let Some(action) = buyer.poll_action() {
+        if let BuyerAction::ReadMeter { read } = action {
+            let counted = ByteCount::new(100 * MIB);
+            let meter = BuyerInput::Meter {
+                read,
+                up: counted,
+                down: counted,
+            };
+            buyer.handle(now, meter).unwrap();
+        }
+    }
+}
+
+fn believed(change: impl Fn(&mut Claim)) -> bool {
+    let (mut buyer, now) = buyer();
+    let mut claim = Claim {
+        up: ByteCount::new(100 * MIB),
+        down: ByteCount::new(100 * MIB),
+        seconds: 10,
+        cost: Msat::new(110_000),
+        granted: ByteCount::new(300 * MIB),
+        exhausted: false,
+    };
+    change(&mut claim);
+    buyer.handle(now, BuyerInput::Usage(claim)).unwrap();
+    answer(&mut buyer, now);
+    buyer.view().state != BuyerState::Stopped(StopReason::OverClaim)
+}
+
+#[test]
+fn each_figure_is_believed_to_its_tolerance_and_not_one_more() {
+    // Two per cent and 256 KiB above the own count.
+    let most = 102 * MIB + (256 << 10);
+    assert!(believed(|_| ()));
+    assert!(believed(|c| c.up = ByteCount::new(most)));
+    assert!(!believed(|c| c.up = ByteCount::new(most + 1)));
+    assert!(believed(|c| c.down = ByteCount::new(most)));
+    assert!(!believed(|c| c.down = ByteCount::new(most + 1)));
+    // The constant is granted once, not once per direction.
+    assert!(!believed(
+        |c| (c.up, c.down) = (ByteCount::new(most), ByteCount::new(most))
+    ));
+    assert!(believed(|c| c.seconds = 15));
+    assert!(!believed(|c| c.seconds = 16));
+    // 2 % of 110,000, and 250 for the constant at the dearer price, and 1 for rounding.
+    assert!(believed(|c| c.cost = Msat::new(112_451)));
+    assert!(!believed(|c| c.cost = Msat::new(112_452)));
+    assert!(!believed(|c| c.up = ByteCount::MAX));
+}
+
+#[test]
+fn a_claim_is_judged_by_a_reading_taken_after_it() {
+    let (mut buyer, now) = buyer();
+    let claim = Claim {
+        up: ByteCount::new(100 * MIB),
+        down: ByteCount::new(110 * MIB),
+        seconds: 10,
+        cost: Msat::new(110_000),
+        granted: ByteCount::new(300 * MIB),
+        exhausted: false,
+    };
+    buyer.handle(now, BuyerInput::Usage(claim)).unwrap();
+    assert_eq!(buyer.view().claimed, ByteCount::ZERO);
+    let read = loop {
+        if let Some(BuyerAction::ReadMeter { read }) = buyer.poll_action() {
+            break read;
+        }
+    };
+    let meter = BuyerInput::Meter {
+        read,
+        up: ByteCount::new(100 * MIB),
+        down: ByteCount::new(110 * MIB),
+    };
+    buyer.handle(now, meter).unwrap();
+    assert_eq!(buyer.view().claimed, ByteCount::new(210 * MIB));
+    assert!(!matches!(buyer.view().state, BuyerState::Stopped(_)));
+}
+
+#[test]
+fn lost_figures_are_taken_from_the_relay_once_and_only_as_far_as_they_were_paid() {
+    let start = Instant::from_micros(1_000_000);
+    let claim = |cost| Claim {
+        up: ByteCount::new(MIB),
+        down: ByteCount::new(50 * MIB),
+        seconds: 100,
+        cost: Msat::new(cost),
+        granted: ByteCount::new(60 * MIB),
+        exhausted: false,
+    };
+    for (cost, state) in [
+        (50_000, BuyerState::Idle),
+        (60_001, BuyerState::Stopped(StopReason::OverClaim)),
+    ] {
+        let ids = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        let record = BuyerRecord::default();
+        let mut buyer = Buyer::restore(BuyerConfig::default(), ids.0, ids.1, record, start);
+        let channel = BuyerInput::Channel {
+            channel: ChannelId::from_bytes([3; 32]),
+            total: Msat::new(60_000),
+            ceiling: Msat::MAX,
+            capacity: Msat::new(1_000_000),
+        };
+        buyer.handle(start, channel).unwrap();
+        buyer.handle(start, BuyerInput::Usage(claim(cost))).unwrap();
+        while let Some(action) = buyer.poll_action() {
+            if let BuyerAction::ReadMeter { read } = action {
+                let (up, down) = (ByteCount::ZERO, ByteCount::ZERO);
+                buyer.handle(start, BuyerInput::Meter { read, up, down }).unwrap();
+            }
+        }
+        assert_eq!(buyer.view().state, state);
+    }
+}
