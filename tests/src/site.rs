@@ -83,10 +83,10 @@ impl Site {
         let clients = (0..lab.clients()).map(|i| Node::new(lab.client(i).clone(), folder.path().join(format!("client{i}")))).collect();
         let relay = Node::new(lab.relay().clone(), folder.path().join("relay"));
         let site = Site { lab, chain, relay, clients, folder };
-        site.relay.write_config(&site.chain.section(kind, "relay"), &relay_section(price, more));
+        site.relay.write_config(&site.chain.section(), &relay_section(price, more));
         for client in &site.clients {
             let section = format!("[client]\nrelay = \"{}:{PORT}\"\ninterface = \"{}\"\n", Lab::RELAY4, Lab::ETH);
-            client.write_config(&site.chain.section(kind, client.host.name()), &section);
+            client.write_config(&site.chain.section(), &section);
         }
         for node in site.nodes() {
             node.ask(&["init"]);
@@ -156,7 +156,7 @@ impl Site {
             }
         }
         wait_for("the client's coins", || {
-            self.clients[i].ask(&["wallet", "balance"])["balance"]["confirmed_sat"].as_u64().is_some_and(|s| s >= sat)
+            self.clients[i].ask(&["wallet", "balance"])["confirmed_sat"].as_u64().is_some_and(|s| s >= sat)
         });
     }
 }
@@ -198,6 +198,7 @@ impl Chain {
                 let child = Command::new(program("turnpike-playchain"))
                     .args(["--listen", &format!("0.0.0.0:{port}"), "--block-time", "0", "--folder"])
                     .arg(&folder)
+                    .stdout(Stdio::null())
                     .stderr(Stdio::null())
                     .spawn()
                     .expect("turnpike-playchain");
@@ -207,12 +208,11 @@ impl Chain {
         }
     }
 
-    fn section(&self, kind: ChainKind, _node: &str) -> String {
+    fn section(&self) -> String {
         let (backend, port, cookie) = match self {
             Chain::Play { port, folder, .. } => ("play", *port, folder.join(".cookie")),
             Chain::Bitcoind(node) => ("bitcoind", node.port(), node.cookie()),
         };
-        let _ = kind;
         format!(
             "[chain]\nbackend = \"{backend}\"\nnetwork = \"regtest\"\nurl = \"http://{CHAIN4}:{port}\"\ncookie = \"{}\"\npoll = \"250 ms\"\n",
             cookie.display()
@@ -316,7 +316,7 @@ impl Node {
 
     /// A receiving address of its wallet.
     pub fn address(&self) -> String {
-        self.ask(&["wallet", "address"])["address"]["address"].as_str().expect("an address").to_owned()
+        self.ask(&["wallet", "address"])["address"].as_str().expect("an address").to_owned()
     }
 }
 

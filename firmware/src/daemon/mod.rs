@@ -1,5 +1,18 @@
-//! The daemon.
+//! The daemon: puts store, node, chain, gate and sessions together, and takes them apart cleanly.
+//!
+//! What comes in: a checked configuration. What goes out: a node that sells, buys or both until it is told to stop.
+//! What it never does: start half. Whatever is missing is found before anything on the system is changed, and said in
+//! one line.
+//! Spec page: `protocol/spec/node.md`.
 
+mod core;
+mod gatekeeper;
+mod link;
+mod requests;
 mod rows;
+mod sales;
+mod start;
+
 pub use rows::Batch;
-pub use rows::load;
+pub use self::core::{Core, CoreError, CoreHandle, Down};
+pub use start::{StartError, run};

@@ -26,6 +26,12 @@ impl Node {
         }
     }
 
+    /// Further addresses of this device on its relay's link, to be bound with the session's own: IPv6, or IPv4 mapped
+    /// into IPv6. At most four are sent.
+    pub fn set_addresses(&mut self, addresses: alloc::vec::Vec<[u8; 16]>) {
+        self.addresses = addresses;
+    }
+
     pub(super) fn open(
         &mut self,
         connection: ConnectionId,

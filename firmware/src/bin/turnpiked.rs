@@ -1,0 +1,43 @@
+//! `turnpiked`: the node's daemon.
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use turnpike_firmware::config::Config;
+use turnpike_firmware::daemon::{StartError, run};
+
+/// Sells, buys and forwards metered bandwidth.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// The configuration file.
+    #[arg(long, env = "TURNPIKE_CONFIG", default_value = "/etc/turnpike/turnpike.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let config = match Config::read(&options.config) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, 2),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(config.log_level.to_string()));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Two threads: one may wait for the disk while the other serves sessions.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the system gives no threads: {error}; free some memory"), 1),
+    };
+    match runtime.block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ StartError::Config(_)) => fail(&error, 2),
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
+    eprintln!("turnpiked: {error}");
+    ExitCode::from(status)
+}
