@@ -3,7 +3,9 @@
 //! One task owns the node; every other task holds a channel handle to it.
 
 pub mod chain;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod gate;
 #[cfg(feature = "playchain")]
