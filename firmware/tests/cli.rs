@@ -27,7 +27,10 @@ impl Daemon {
         let (ready, wait) = channel();
         let (seen, requests) = channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let (server, mut orders) = ControlServer::bind(&path).unwrap();
                 tokio::spawn(server.run());
@@ -45,7 +48,12 @@ impl Daemon {
             });
         });
         wait.recv().unwrap();
-        Daemon { folder, requests, stop: Some(stop), thread: Some(thread) }
+        Daemon {
+            folder,
+            requests,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     fn says(response: Response) -> Daemon {
@@ -66,7 +74,11 @@ impl Drop for Daemon {
 
 fn command(home: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnpike"));
-    command.args(words).env_clear().env("HOME", home).current_dir(home);
+    command
+        .args(words)
+        .env_clear()
+        .env("HOME", home)
+        .current_dir(home);
     command
 }
 
@@ -79,7 +91,10 @@ fn turnpike(folder: &Path, words: &[&str], input: &str) -> Output {
 }
 
 fn feed(mut command: Command, input: &str) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child: Child = command.spawn().unwrap();
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
@@ -186,11 +201,19 @@ fn open_channel() -> Channel {
 #[test]
 fn a_daemon_that_does_not_run_is_one_line_that_says_how_to_start_it() {
     let folder = tempfile::tempdir().unwrap();
-    for words in [&["status"][..], &["buy", "--max-sat", "5"], &["channel", "close", "--all"], &["--json", "wallet", "address"]] {
+    for words in [
+        &["status"][..],
+        &["buy", "--max-sat", "5"],
+        &["channel", "close", "--all"],
+        &["--json", "wallet", "address"],
+    ] {
         let output = turnpike(folder.path(), words, "");
         assert_eq!((status(&output), out(&output).as_str()), (1, ""), "{words:?}");
         let line = error(&output);
-        assert!(line.contains("not running") && line.contains("start it with"), "{line}");
+        assert!(
+            line.contains("not running") && line.contains("start it with"),
+            "{line}"
+        );
     }
 }
 
@@ -202,7 +225,10 @@ fn wrong_usage_and_configuration_are_one_line_and_status_2() {
         (&["fly"], "fly"),
         (&["channel", "close"], "SLOT"),
         (&["wallet", "send", "x", "1.5"], "1.5"),
-        (&["buy", "--max-sat", "5", "--relay", "nobody"], "IDENTITY@HOST:PORT"),
+        (
+            &["buy", "--max-sat", "5", "--relay", "nobody"],
+            "IDENTITY@HOST:PORT",
+        ),
     ] {
         let output = turnpike(folder.path(), words, "");
         assert_eq!(status(&output), 2, "{words:?}");
@@ -210,7 +236,13 @@ fn wrong_usage_and_configuration_are_one_line_and_status_2() {
     }
     let config = folder.path().join("turnpike.toml");
     let with_config = |words: &[&str]| {
-        feed(command(folder.path(), &[words, &["--config", config.to_str().unwrap()]].concat()), "")
+        feed(
+            command(
+                folder.path(),
+                &[words, &["--config", config.to_str().unwrap()]].concat(),
+            ),
+            "",
+        )
     };
     let missing = with_config(&["status"]);
     assert_eq!(status(&missing), 2);
@@ -275,16 +307,40 @@ fn each_command_asks_for_what_its_words_say() {
         (&["discover", "--seconds", "1"], Request::Discover { seconds: 1 }),
         (
             &["connect", &format!("{RELAY}@10.0.0.1:7473")],
-            Request::Connect { address: "10.0.0.1:7473".into(), relay: Some(relay()) },
+            Request::Connect {
+                address: "10.0.0.1:7473".into(),
+                relay: Some(relay()),
+            },
         ),
         (&["price", "show"], Request::PriceShow),
         (&["price", "reload"], Request::PriceReload),
         (&["stop"], Request::StopBuying { relay: None }),
-        (&["stop", "--relay", RELAY], Request::StopBuying { relay: Some(relay()) }),
+        (
+            &["stop", "--relay", RELAY],
+            Request::StopBuying { relay: Some(relay()) },
+        ),
         (&["channel", "list"], Request::ChannelList),
-        (&["channel", "close", "3"], Request::ChannelClose { which: Which::Slot(3), wait_seconds: 10 }),
-        (&["channel", "close", "--all", "--wait", "0"], Request::ChannelClose { which: Which::All, wait_seconds: 0 }),
-        (&["channel", "raise", "3", "2.5"], Request::ChannelRaiseFee { slot: 3, sat_per_kvb: FeeRate::new(2_500) }),
+        (
+            &["channel", "close", "3"],
+            Request::ChannelClose {
+                which: Which::Slot(3),
+                wait_seconds: 10,
+            },
+        ),
+        (
+            &["channel", "close", "--all", "--wait", "0"],
+            Request::ChannelClose {
+                which: Which::All,
+                wait_seconds: 0,
+            },
+        ),
+        (
+            &["channel", "raise", "3", "2.5"],
+            Request::ChannelRaiseFee {
+                slot: 3,
+                sat_per_kvb: FeeRate::new(2_500),
+            },
+        ),
         (&["wallet", "address"], Request::WalletAddress),
         (
             &["wallet", "send", "bcrt1q", "5", "--rate", "3"],
@@ -294,16 +350,51 @@ fn each_command_asks_for_what_its_words_say() {
                 sat_per_kvb: Some(FeeRate::new(3_000)),
             },
         ),
-        (&["receipts"], Request::ReceiptList { skip: 0, limit: MAX_RECEIPTS }),
-        (&["receipts", "verify", "4"], Request::ReceiptList { skip: 3, limit: 1 }),
+        (
+            &["receipts"],
+            Request::ReceiptList {
+                skip: 0,
+                limit: MAX_RECEIPTS,
+            },
+        ),
+        (
+            &["receipts", "verify", "4"],
+            Request::ReceiptList { skip: 3, limit: 1 },
+        ),
         (&["exposure"], Request::Exposure),
         (&["clients"], Request::ClientList),
-        (&["clients", "sales", "--days", "2"], Request::Sales { days: Some(2) }),
-        (&["clients", "block", RELAY], Request::ClientStand { client: id(), standing: Standing::Blocked }),
-        (&["clients", "unblock", RELAY], Request::ClientStand { client: id(), standing: Standing::Normal }),
-        (&["clients", "exempt", RELAY], Request::ClientStand { client: id(), standing: Standing::Exempt }),
+        (
+            &["clients", "sales", "--days", "2"],
+            Request::Sales { days: Some(2) },
+        ),
+        (
+            &["clients", "block", RELAY],
+            Request::ClientStand {
+                client: id(),
+                standing: Standing::Blocked,
+            },
+        ),
+        (
+            &["clients", "unblock", RELAY],
+            Request::ClientStand {
+                client: id(),
+                standing: Standing::Normal,
+            },
+        ),
+        (
+            &["clients", "exempt", RELAY],
+            Request::ClientStand {
+                client: id(),
+                standing: Standing::Exempt,
+            },
+        ),
         (&["refund", "export"], Request::RefundExport),
-        (&["backup", "b"], Request::Backup { path: daemon.folder.path().canonicalize().unwrap().join("b") }),
+        (
+            &["backup", "b"],
+            Request::Backup {
+                path: daemon.folder.path().canonicalize().unwrap().join("b"),
+            },
+        ),
         (&["events"], Request::Events),
     ] {
         assert_eq!(status(&daemon.run(words)), 1, "{words:?}");
@@ -345,20 +436,29 @@ fn no_channel_is_opened_before_everything_about_it_was_shown_and_agreed_to() {
         ] {
             assert!(shown.contains(fact), "{fact} is missing: {shown}");
         }
-        drop(daemon.stop.as_ref());
         let asked: Vec<Request> = daemon.requests.try_iter().collect();
         assert!(matches!(asked[..], [Request::Quote { .. }]), "{asked:?}");
     }
-    for (words, answer) in [(&["channel", "open"][..], "y\n"), (&["channel", "open", "--yes"], "")] {
+    for (words, answer) in [
+        (&["channel", "open"][..], "y\n"),
+        (&["channel", "open", "--yes"], ""),
+    ] {
         let daemon = seller(None);
         let output = turnpike(daemon.folder.path(), words, answer);
         assert_eq!(status(&output), 0, "{output:?}");
         assert!(out(&output).contains("channel 7 is open"));
         let asked: Vec<Request> = daemon.requests.try_iter().collect();
         // Exactly what was shown.
-        let agreed = Request::Open { relay: None, capacity_sat: Some(Sat::new(50_000)), lifetime_blocks: Some(1_008) };
+        let agreed = Request::Open {
+            relay: None,
+            capacity_sat: Some(Sat::new(50_000)),
+            lifetime_blocks: Some(1_008),
+        };
         assert_eq!(asked[1..], [agreed]);
-        assert!(String::from_utf8(output.stderr).unwrap().contains("812,345"), "shown with --yes as well");
+        assert!(
+            String::from_utf8(output.stderr).unwrap().contains("812,345"),
+            "shown with --yes as well"
+        );
     }
 }
 
@@ -369,9 +469,19 @@ fn buying_opens_a_channel_only_where_none_is_open() {
         let output = daemon.run(&words);
         assert_eq!(status(&output), 0, "{output:?}");
         let asked: Vec<Request> = daemon.requests.try_iter().collect();
-        let Some(Request::Buy { bytes, max_sat, auto, .. }) = asked.last() else { panic!("{asked:?}") };
-        assert_eq!((*bytes, *max_sat, *auto), (Some(ByteCount::new(50 << 20)), Sat::new(20), false));
-        asked.iter().any(|request| matches!(request, Request::Open { .. }))
+        let Some(Request::Buy {
+            bytes, max_sat, auto, ..
+        }) = asked.last()
+        else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(
+            (*bytes, *max_sat, *auto),
+            (Some(ByteCount::new(50 << 20)), Sat::new(20), false)
+        );
+        asked
+            .iter()
+            .any(|request| matches!(request, Request::Open { .. }))
     };
     assert!(buys(&seller(None)));
     assert!(!buys(&seller(Some(7))));
@@ -381,14 +491,20 @@ fn buying_opens_a_channel_only_where_none_is_open() {
 fn buying_in_json_is_lines_as_on_the_socket_and_without_a_terminal_there_is_no_bar() {
     let daemon = seller(Some(7));
     let output = daemon.run(&["buy", "--mib", "50", "--max-sat", "20", "--json"]);
-    let lines: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = out(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["progress"]["purchase"]["used_bytes"], json!(25 << 20));
     assert_eq!(lines[1]["done"]["bought"]["state"], json!("done"));
     assert!(output.stderr.is_empty(), "{output:?}");
     let plain = daemon.run(&["buy", "--mib", "50", "--max-sat", "20"]);
     assert!(plain.stderr.is_empty(), "{plain:?}");
-    assert_eq!(out(&plain), "done: 25.0 MiB of 50.0 MiB used, 1.5 sat of 20 sat spent, 1.0 MiB credit kept\n");
+    assert_eq!(
+        out(&plain),
+        "done: 25.0 MiB of 50.0 MiB used, 1.5 sat of 20 sat spent, 1.0 MiB credit kept\n"
+    );
 }
 
 #[test]
@@ -397,7 +513,12 @@ fn a_purchase_that_ended_early_is_a_failure_with_its_reason() {
         (PurchaseState::Done, None, 0, ""),
         (PurchaseState::Stopped, Some(StopCause::User), 0, ""),
         (PurchaseState::Stopped, Some(StopCause::MaxSpent), 1, "--max-sat"),
-        (PurchaseState::Stopped, Some(StopCause::OverClaim), 1, "claims more"),
+        (
+            PurchaseState::Stopped,
+            Some(StopCause::OverClaim),
+            1,
+            "claims more",
+        ),
         (PurchaseState::ChannelUsedUp, None, 1, "used up"),
         (PurchaseState::Ceiling, None, 1, "confirmed"),
     ] {
@@ -429,11 +550,22 @@ fn ctrl_c_while_buying_ends_the_purchase_at_the_daemon() {
         }
     });
     let folder = daemon.folder.path().to_str().unwrap();
-    let mut buying = command(daemon.folder.path(), &["buy", "--max-sat", "20", "--data-dir", folder]);
-    let mut child = buying.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+    let mut buying = command(
+        daemon.folder.path(),
+        &["buy", "--max-sat", "20", "--data-dir", folder],
+    );
+    let mut child = buying
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
     let wait = std::time::Duration::from_secs(20);
     assert_eq!(gone.recv_timeout(wait), Ok("begun"));
-    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let interrupted = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(interrupted.success());
     assert_eq!(gone.recv_timeout(wait), Ok("gone"));
     assert!(!child.wait().unwrap().success());
@@ -448,22 +580,33 @@ fn events_are_one_line_each() {
         responder.finish(Err(Failed::daemon("the daemon is going down", "start it again")));
     };
     let daemon = Daemon::start(events);
-    assert_eq!(out(&daemon.run(&["events"])), "funding slot=3\nnote text=two lines\n");
+    assert_eq!(
+        out(&daemon.run(&["events"])),
+        "funding slot=3\nnote text=two lines\n"
+    );
     let output = daemon.run(&["events", "--json"]);
-    assert_eq!(out(&output), "{\"funding\":{\"slot\":3}}\n{\"note\":{\"text\":\"two\\nlines\"}}\n");
+    assert_eq!(
+        out(&output),
+        "{\"funding\":{\"slot\":3}}\n{\"note\":{\"text\":\"two\\nlines\"}}\n"
+    );
     assert_eq!(status(&output), 1);
     error(&output);
 }
 
 #[test]
 fn a_reader_who_has_seen_enough_is_no_error() {
-    let daemon = Daemon::says(Response::Address { address: "x".repeat(100_000) });
+    let daemon = Daemon::says(Response::Address {
+        address: "x".repeat(100_000),
+    });
     let folder = daemon.folder.path();
-    let mut child = command(folder, &["wallet", "address", "--data-dir", folder.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command(
+        folder,
+        &["wallet", "address", "--data-dir", folder.to_str().unwrap()],
+    )
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(status(&output), 0, "{output:?}");
@@ -486,7 +629,13 @@ fn init_makes_a_node_once_and_shows_its_words_once() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("deep/data");
     let config = home.path().join("etc/turnpike.toml");
-    let words = ["init", "--data-dir", folder.to_str().unwrap(), "--config", config.to_str().unwrap()];
+    let words = [
+        "init",
+        "--data-dir",
+        folder.to_str().unwrap(),
+        "--config",
+        config.to_str().unwrap(),
+    ];
     let output = feed(command(home.path(), &words), "");
     assert_eq!(status(&output), 0, "{output:?}");
     let seed = std::fs::read_to_string(folder.join("seed")).unwrap();
@@ -494,7 +643,11 @@ fn init_makes_a_node_once_and_shows_its_words_once() {
     assert_eq!(seed.len(), 24);
     let shown = out(&output);
     for (n, word) in seed.iter().enumerate() {
-        let found = shown.split_whitespace().collect::<Vec<_>>().windows(2).any(|w| w == [&(n + 1).to_string(), *word]);
+        let found = shown
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .windows(2)
+            .any(|w| w == [&(n + 1).to_string(), *word]);
         assert!(found, "word {} is not shown", n + 1);
     }
     assert!(shown.contains("on paper"));
@@ -504,7 +657,12 @@ fn init_makes_a_node_once_and_shows_its_words_once() {
     assert_eq!(mode(&folder.join("store.redb")), 0o600);
     let read = turnpike_firmware::config::Config::read(&config).unwrap();
     assert_eq!(read.node.data_dir, folder);
-    assert!(!turnpike_firmware::store::Store::open(&read.store()).unwrap().restored().unwrap());
+    assert!(
+        !turnpike_firmware::store::Store::open(&read.store())
+            .unwrap()
+            .restored()
+            .unwrap()
+    );
 
     let before = snapshot(home.path());
     let again = feed(command(home.path(), &words), "");
@@ -528,7 +686,11 @@ fn init_in_json_prints_no_words_unless_asked() {
     assert!(document_a.get("words").is_none());
     let seed = std::fs::read_to_string(home.path().join("a/seed")).unwrap();
     let first = seed.split_whitespace().next().unwrap();
-    assert!(!out(&quiet).split(|c: char| !c.is_alphabetic()).any(|w| w == first));
+    assert!(
+        !out(&quiet)
+            .split(|c: char| !c.is_alphabetic())
+            .any(|w| w == first)
+    );
     assert_eq!(document_a["node"].as_str().unwrap().len(), 64);
     let loud = document(&run("b", &["--show-words"]));
     let seed = std::fs::read_to_string(home.path().join("b/seed")).unwrap();
@@ -552,14 +714,29 @@ fn init_restores_a_seed_from_standard_input_and_marks_the_store() {
         assert!(!out(&output).contains("abandon"));
         document(&output)["node"].as_str().unwrap().to_owned()
     };
-    assert_eq!(node(&known_words()), node(&format!("  {}\n", known_words().to_uppercase().replace(' ', "\n"))));
+    assert_eq!(
+        node(&known_words()),
+        node(&format!(
+            "  {}\n",
+            known_words().to_uppercase().replace(' ', "\n")
+        ))
+    );
 
     let home = tempfile::tempdir().unwrap();
-    for wrong in ["", "abandon", &known_words().replace("art", "arm"), &known_words().replace("art", "zzz")] {
+    for wrong in [
+        "",
+        "abandon",
+        &known_words().replace("art", "arm"),
+        &known_words().replace("art", "zzz"),
+    ] {
         let output = turnpike(home.path(), &["init", "--restore"], wrong);
         assert_eq!(status(&output), 2, "{wrong}");
         error(&output);
-        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "nothing is made of wrong words");
+        assert_eq!(
+            std::fs::read_dir(home.path()).unwrap().count(),
+            0,
+            "nothing is made of wrong words"
+        );
     }
 }
 
@@ -570,11 +747,20 @@ fn a_failed_init_leaves_nothing_behind() {
     // The configuration is written last; its folder is a file here.
     std::fs::write(home.path().join("etc"), "").unwrap();
     let config = home.path().join("etc/turnpike.toml");
-    let words = ["init", "--data-dir", folder.to_str().unwrap(), "--config", config.to_str().unwrap()];
+    let words = [
+        "init",
+        "--data-dir",
+        folder.to_str().unwrap(),
+        "--config",
+        config.to_str().unwrap(),
+    ];
     let output = feed(command(home.path(), &words), "");
     assert_ne!(status(&output), 0);
     error(&output);
-    assert!(output.stdout.is_empty(), "words of a seed that is gone again must not be shown");
+    assert!(
+        output.stdout.is_empty(),
+        "words of a seed that is gone again must not be shown"
+    );
     assert!(!folder.exists());
 }
 
@@ -582,18 +768,33 @@ fn a_failed_init_leaves_nothing_behind() {
 fn a_backup_comes_back_with_the_seed_words_and_never_over_a_store() {
     use turnpike_firmware::store::{Store, Table, Write};
     let old = tempfile::tempdir().unwrap();
-    let made = document(&turnpike(old.path(), &["init", "--restore", "--json"], &known_words()));
+    let made = document(&turnpike(
+        old.path(),
+        &["init", "--restore", "--json"],
+        &known_words(),
+    ));
     let seed = turnpike_protocol::crypto::Seed::from_words(&known_words()).unwrap();
-    let keys = turnpike_protocol::crypto::Keys::new(&seed, turnpike_protocol::crypto::CoinType::Bitcoin).unwrap();
+    let keys =
+        turnpike_protocol::crypto::Keys::new(&seed, turnpike_protocol::crypto::CoinType::Bitcoin).unwrap();
     let backup = old.path().join("backup");
     let store = Store::open(&old.path().join("store.redb")).unwrap();
-    store.commit(&[Write::Put { table: Table::Peer, key: b"k", value: b"v" }]).unwrap();
+    store
+        .commit(&[Write::Put {
+            table: Table::Peer,
+            key: b"k",
+            value: b"v",
+        }])
+        .unwrap();
     store.export(&backup, keys.recovery().as_bytes()).unwrap();
     drop(store);
     let file = backup.to_str().unwrap();
 
     let new = tempfile::tempdir().unwrap();
-    let wrong = turnpike(new.path(), &["restore", file], &format!("{}about", "abandon ".repeat(11)));
+    let wrong = turnpike(
+        new.path(),
+        &["restore", file],
+        &format!("{}about", "abandon ".repeat(11)),
+    );
     assert_eq!(status(&wrong), 1, "{wrong:?}");
     assert!(error(&wrong).contains("another seed"));
     assert_eq!(std::fs::read_dir(new.path()).unwrap().count(), 0);
@@ -627,10 +828,20 @@ fn prices_are_set_in_the_file_and_taken_back_when_the_daemon_refuses() {
     let read = turnpike_firmware::config::Config::read(&config).unwrap();
     assert_eq!((read.price.up, read.price.down), (Msat::new(7), Msat::ZERO));
     assert_eq!(config.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
-    assert!(accept.requests.try_iter().any(|request| request == Request::PriceReload));
+    assert!(
+        accept
+            .requests
+            .try_iter()
+            .any(|request| request == Request::PriceReload)
+    );
 
     let kept = std::fs::read_to_string(&config).unwrap();
-    for wrong in [&["--up", "7"][..], &["--up", "7 apples"], &["--up", "999999999999999999 sat/MiB"], &[]] {
+    for wrong in [
+        &["--up", "7"][..],
+        &["--up", "7 apples"],
+        &["--up", "999999999999999999 sat/MiB"],
+        &[],
+    ] {
         let output = set(&accept, wrong);
         assert_eq!(status(&output), 2, "{wrong:?}");
         error(&output);
@@ -639,7 +850,10 @@ fn prices_are_set_in_the_file_and_taken_back_when_the_daemon_refuses() {
     let output = set(&accept, &["--up", "9 msat/MiB", "--temporary"]);
     assert_eq!(status(&output), 0, "{output:?}");
     assert_eq!(std::fs::read_to_string(&config).unwrap(), kept);
-    let change = PriceChange { up_msat_per_mib: Some(Msat::new(9)), ..Default::default() };
+    let change = PriceChange {
+        up_msat_per_mib: Some(Msat::new(9)),
+        ..Default::default()
+    };
     assert_eq!(accept.requests.try_iter().last(), Some(Request::PriceSet(change)));
 
     let refuse = Daemon::start(|_, responder| responder.finish(Err(Failed::refused("not now", "later"))));
@@ -657,12 +871,23 @@ fn the_doctor_says_what_is_wrong_before_there_is_a_daemon() {
     error(&output);
     let checks = document(&output)["checks"].clone();
     let state = |name: &str| {
-        checks.as_array().unwrap().iter().find(|c| c["name"] == name).map(|c| c["state"].as_str().unwrap().to_owned())
+        checks
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["name"] == name)
+            .map(|c| c["state"].as_str().unwrap().to_owned())
     };
     for name in ["configuration", "seed", "store", "daemon"] {
         assert_eq!(state(name).as_deref(), Some("bad"), "{name}: {checks}");
     }
-    assert!(checks.as_array().unwrap().iter().all(|c| c["state"] == "good" || c["remedy"] != ""));
+    assert!(
+        checks
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|c| c["state"] == "good" || c["remedy"] != "")
+    );
 
     let inside = Check {
         name: "clock".into(),
@@ -671,10 +896,17 @@ fn the_doctor_says_what_is_wrong_before_there_is_a_daemon() {
         remedy: "set it".into(),
     };
     let daemon = Daemon::says(Response::Checks { checks: vec![inside] });
-    assert_eq!(status(&turnpike(daemon.folder.path(), &["init", "--json"], "")), 0);
+    assert_eq!(
+        status(&turnpike(daemon.folder.path(), &["init", "--json"], "")),
+        0
+    );
     let output = daemon.run(&["doctor"]);
     assert_eq!(status(&output), 0, "{output:?}");
-    assert!(out(&output).contains("poor  clock: it stands at 1970\n      set it\n"), "{}", out(&output));
+    assert!(
+        out(&output).contains("poor  clock: it stands at 1970\n      set it\n"),
+        "{}",
+        out(&output)
+    );
     let seed = daemon.folder.path().join("seed");
     std::fs::set_permissions(&seed, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(out(&daemon.run(&["doctor"])).contains("chmod 600"));
@@ -738,12 +970,22 @@ fn receipt() -> Value {
     let sign = |key: &Keypair, peer: &Keypair| {
         let tag = sha256::Hash::hash(b"turnpike/receipt/v1");
         let mut engine = sha256::HashEngine::default();
-        for part in [&tag.to_byte_array(), &tag.to_byte_array(), &genesis, &x(key), &x(peer), &[3; 32]] {
+        for part in [
+            &tag.to_byte_array(),
+            &tag.to_byte_array(),
+            &genesis,
+            &x(key),
+            &x(peer),
+            &[3; 32],
+        ] {
             engine.input(part);
         }
         engine.input(&body);
         let digest = sha256::Hash::from_engine(engine).to_byte_array();
-        Hex(secp.sign_schnorr_no_aux_rand(&Message::from_digest(digest), key).serialize()).to_string()
+        Hex(secp
+            .sign_schnorr_no_aux_rand(&Message::from_digest(digest), key)
+            .serialize())
+        .to_string()
     };
     json!({
         "genesis": Hex(genesis).to_string(),

@@ -97,7 +97,9 @@ fn told(output: &Output, progress: &Progress) -> Result<(), Failure> {
 /// Everything that is to be known before money is locked.
 pub(super) fn terms(quote: &Quote) -> String {
     let mut text = format!("A channel to {}\n", quote.relay);
-    let mut row = |name: &str, value: String| { let _ = writeln!(text, "  {name:<12}{value}"); };
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<12}{value}");
+    };
     let height = u64::from(quote.locked_until_height.value());
     // Ten minutes a block on average.
     let away = seconds(u64::from(quote.lifetime_blocks) * 600);

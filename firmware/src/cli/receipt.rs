@@ -29,7 +29,9 @@ pub(super) fn verify(place: &Place, output: &Output, what: &str) -> Result<(), F
     for receipt in &receipts {
         let name = format!("receipt {} of channel {}", receipt.sequence, receipt.channel);
         match check(&verifier, receipt) {
-            Ok(()) => { let _ = writeln!(text, "{name}: signed by relay and client"); },
+            Ok(()) => {
+                let _ = writeln!(text, "{name}: signed by relay and client");
+            }
             Err(why) => bad = bad.or(Some(format!("{name}: {why}"))),
         }
     }

@@ -95,7 +95,7 @@ pub(super) fn event(event: &Event) -> String {
                 Value::String(text) => text.replace(char::is_control, " "),
                 other => other.to_string(),
             };
-            drop(write!(text, " {key}={value}"));
+            let _ = write!(text, " {key}={value}");
         }
     }
     text
@@ -109,10 +109,10 @@ pub(super) fn price(it: &Prices) -> String {
         msat(it.down_msat_per_mib)
     );
     if it.msat_per_second > Msat::ZERO {
-        drop(write!(text, ", {}/s", msat(it.msat_per_second)));
+        let _ = write!(text, ", {}/s", msat(it.msat_per_second));
     }
     if it.free_bytes.value() > 0 {
-        drop(write!(text, ", {} free a day", bytes(it.free_bytes)));
+        let _ = write!(text, ", {} free a day", bytes(it.free_bytes));
     }
     text
 }
@@ -172,7 +172,9 @@ pub(super) fn checks(list: &[Check]) -> String {
 
 fn status(it: &Status) -> String {
     let mut text = String::new();
-    let mut row = |name: &str, value: String| { let _ = writeln!(text, "{name:<10}{value}"); };
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<10}{value}");
+    };
     row("node", it.node.to_string());
     let play = if it.play_money {
         ", play money: worth nothing"
@@ -254,7 +256,9 @@ fn discovered(list: &[Discovered]) -> String {
 
 fn prices(it: &Prices) -> String {
     let mut text = String::new();
-    let mut row = |name: &str, value: String| { let _ = writeln!(text, "{name:<12}{value}"); };
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
     row("up", format!("{}/MiB", msat(it.up_msat_per_mib)));
     row("down", format!("{}/MiB", msat(it.down_msat_per_mib)));
     row("time", format!("{}/s", msat(it.msat_per_second)));
@@ -400,7 +404,7 @@ fn sales(rows: &[SalesRow]) -> String {
 fn refunds(list: &[Refund]) -> String {
     let mut text = String::new();
     for it in list {
-        drop(writeln!(
+        let _ = writeln!(
             text,
             "channel {}: {} less {} fee, from height {} on, transaction {}\n{}",
             it.slot,
@@ -409,7 +413,7 @@ fn refunds(list: &[Refund]) -> String {
             grouped(u64::from(it.expiry_height.value())),
             it.txid,
             it.transaction
-        ));
+        );
     }
     if list.is_empty() {
         "no channel of this node is to be refunded".to_owned()
