@@ -174,9 +174,9 @@ fn new_prices_take_the_places_of_the_old_ones_and_comments_stay() {
 
 #[test]
 fn prices_find_their_section_or_make_it() {
-    let bare = "[node]\ndata_dir = \"/d\"\n";
+    let bare = "[chain]\nbackend = \"play\"\n[node]\ndata_dir = \"/d\"\n";
     assert_eq!(edited(bare, &[("down", "9 msat/MiB")]).1.price.down, Msat::new(9));
-    let between = "[price]\n[node]\ndata_dir = \"/d\"\n";
+    let between = "[chain]\nbackend = \"play\"\n[price]\n[node]\ndata_dir = \"/d\"\n";
     let (text, config) = edited(between, &[("up", "1 msat/MiB"), ("down", "2 msat/MiB")]);
     assert_eq!(
         (config.price.up, config.price.down),
@@ -184,7 +184,7 @@ fn prices_find_their_section_or_make_it() {
         "{text}"
     );
     // `up` of another section, and a key that only begins alike, are not it.
-    let alike = "[price]\nup = \"3 msat/MiB\"\nfree_total = \"1 GiB\"\n[node]\ndata_dir = \"/d\" # up = 1\n";
+    let alike = "[chain]\nbackend = \"play\"\n[price]\nup = \"3 msat/MiB\"\nfree_total = \"1 GiB\"\n[node]\ndata_dir = \"/d\" # up = 1\n";
     let (text, config) = edited(alike, &[("free", "1 KiB")]);
     assert_eq!(
         (config.price.free, config.price.free_total.value()),
