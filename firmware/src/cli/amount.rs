@@ -1,0 +1,102 @@
+//! Numbers as people read and write them. No floats: what is shown is cut off, never rounded up.
+
+use turnpike_protocol::base::{ByteCount, FeeRate, Msat, Sat};
+
+/// `12,345 sat`.
+pub(super) fn sat(amount: Sat) -> String {
+    format!("{} sat", grouped(amount.value()))
+}
+
+/// `12,345.678 sat`, without zeros at the end.
+pub(super) fn msat(amount: Msat) -> String {
+    let (whole, rest) = (amount.value() / 1_000, amount.value() % 1_000);
+    let fraction = format!("{rest:03}");
+    match fraction.trim_end_matches('0') {
+        "" => format!("{} sat", grouped(whole)),
+        fraction => format!("{}.{fraction} sat", grouped(whole)),
+    }
+}
+
+/// `999 B`, `12.3 MiB`.
+pub(super) fn bytes(count: ByteCount) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let count = u128::from(count.value());
+    if count < 1_024 {
+        return format!("{count} B");
+    }
+    let unit = UNITS
+        .iter()
+        .enumerate()
+        .rev()
+        .find(|(n, _)| count >> (10 * (n + 1)) > 0);
+    let (n, unit) = unit.unwrap_or((0, &UNITS[0]));
+    let tenths = (count * 10) >> (10 * (n + 1));
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// `2.5 sat/vB`.
+pub(super) fn rate(rate: FeeRate) -> String {
+    msat(Msat::new(rate.value())).replace(" sat", " sat/vB")
+}
+
+/// `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `3 d 4 h`, `12 min`, `5 s`.
+pub(super) fn seconds(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// `2.5` sat/vB.
+pub(super) fn parse_rate(text: &str) -> Result<FeeRate, String> {
+    let wrong = || "a fee rate in sat/vB with at most three decimals is expected, such as 2.5".to_owned();
+    let value = decimal(text, 3, 1_000).ok_or_else(wrong)?;
+    if value == 0 {
+        Err(wrong())
+    } else {
+        Ok(FeeRate::new(value))
+    }
+}
+
+/// MiB, into bytes; cut off to whole bytes.
+pub(super) fn parse_mib(text: &str) -> Result<u64, String> {
+    let wrong = || "a number of MiB with at most six decimals is expected, such as 50 or 0.5".to_owned();
+    let millionths = decimal(text, 6, 1_000_000).ok_or_else(wrong)?;
+    let bytes = (u128::from(millionths) << 20) / 1_000_000;
+    u64::try_from(bytes).ok().filter(|b| *b > 0).ok_or_else(wrong)
+}
+
+/// A decimal number in units of one `scale`th, with at most `places` decimals.
+fn decimal(text: &str, places: usize, scale: u64) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty()
+        || !digits(whole)
+        || !digits(fraction)
+        || fraction.len() > places
+        || text.ends_with('.')
+    {
+        return None;
+    }
+    let fraction: u64 = format!("{fraction:0<places$}").parse().ok()?;
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(scale)?
+        .checked_add(fraction)
+}

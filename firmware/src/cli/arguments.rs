@@ -1,0 +1,265 @@
+//! The words of the command line.
+
+use super::amount::parse_rate;
+use crate::control::{Hex, Target};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use turnpike_protocol::base::{FeeRate, NodeId};
+
+/// Buys and sells metered bandwidth over Bitcoin trade channels.
+#[derive(Parser, Debug)]
+#[command(name = "turnpike", version, propagate_version = true)]
+pub(super) struct Arguments {
+    /// The configuration file [default: /etc/turnpike/turnpike.toml, else ~/.config/turnpike/turnpike.toml].
+    #[arg(long, global = true, env = "TURNPIKE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder of seed, store and control socket, in place of the one that the configuration names.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Print one JSON document, or one JSON document per line for what goes on.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Make this node's seed, store and configuration, and show the seed words once.
+    Init(InitOptions),
+    /// Make the store out of a backup; without a seed file, read the seed words from standard input.
+    Restore {
+        /// What `turnpike backup` wrote.
+        file: PathBuf,
+    },
+    /// How the node is.
+    Status,
+    /// Look for relays on the link.
+    Discover {
+        /// For how long.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+    },
+    /// Connect to a relay.
+    Connect {
+        /// IDENTITY@HOST:PORT, or HOST:PORT to take whoever answers.
+        relay: Target,
+    },
+    /// Prices of this relay.
+    #[command(subcommand)]
+    Price(PriceCommand),
+    /// Buy bandwidth; Ctrl-C stops and keeps the credit.
+    Buy(BuyOptions),
+    /// Stop buying; credit is kept.
+    Stop {
+        /// From this relay only.
+        #[arg(long, value_name = "IDENTITY")]
+        relay: Option<Hex<NodeId>>,
+    },
+    /// Trade channels.
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// The on-chain wallet.
+    #[command(subcommand)]
+    Wallet(WalletCommand),
+    /// Receipts that both sides signed.
+    Receipts {
+        #[command(subcommand)]
+        command: Option<ReceiptsCommand>,
+    },
+    /// What would be lost if the others vanished now.
+    Exposure,
+    /// Clients of this relay.
+    Clients {
+        #[command(subcommand)]
+        command: Option<ClientsCommand>,
+    },
+    /// Refunds of the channels in which this node pays.
+    #[command(subcommand)]
+    Refund(RefundCommand),
+    /// Write an encrypted backup of the store.
+    Backup {
+        /// A new file.
+        file: PathBuf,
+    },
+    /// Look for what is wrong, and say what to do.
+    Doctor,
+    /// Print what happens, until Ctrl-C.
+    Events,
+    /// Print a completion script.
+    Completions {
+        /// For this shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InitOptions {
+    /// Read the words of a seed that was in use before from standard input. With a backup at hand, use `turnpike
+    /// restore` instead.
+    #[arg(long)]
+    pub restore: bool,
+    /// With --json, print the words too.
+    #[arg(long)]
+    pub show_words: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum PriceCommand {
+    /// The prices in force.
+    Show,
+    /// Change prices in the configuration file and in the daemon; what is not named stays as it is.
+    Set(PriceOptions),
+    /// Let the daemon read the prices in the configuration file again.
+    Reload,
+}
+
+#[derive(Args, Debug, Default)]
+pub(super) struct PriceOptions {
+    /// Per MiB from the client, such as "50 msat/MiB".
+    #[arg(long, value_name = "PRICE")]
+    pub up: Option<String>,
+    /// Per MiB to the client.
+    #[arg(long, value_name = "PRICE")]
+    pub down: Option<String>,
+    /// Per second of open service, such as "10 msat/s".
+    #[arg(long, value_name = "PRICE")]
+    pub per_second: Option<String>,
+    /// Free per client and day, such as "10 MiB".
+    #[arg(long, value_name = "SIZE")]
+    pub free: Option<String>,
+    /// Free for all clients together and day.
+    #[arg(long, value_name = "SIZE")]
+    pub free_total: Option<String>,
+    /// Smallest window, such as "128 KiB".
+    #[arg(long, value_name = "SIZE")]
+    pub window_min: Option<String>,
+    /// Largest window.
+    #[arg(long, value_name = "SIZE")]
+    pub window_max: Option<String>,
+    /// Only until the daemon restarts or reloads; the file stays as it is.
+    #[arg(long)]
+    pub temporary: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OpenOptions {
+    /// IDENTITY@HOST:PORT, IDENTITY, or HOST:PORT [default: the relay that is connected or configured].
+    #[arg(long, value_name = "RELAY")]
+    pub relay: Option<Target>,
+    /// Satoshi to lock in a new channel.
+    #[arg(long, value_name = "SAT")]
+    pub capacity_sat: Option<u64>,
+    /// Blocks until a new channel's expiry: a relay that falls silent locks the capacity for as long.
+    #[arg(long, value_name = "BLOCKS")]
+    pub lifetime_blocks: Option<u32>,
+    /// Open channels without asking.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BuyOptions {
+    /// How much, in MiB, such as 50 or 0.5 [default: as much as the money buys].
+    #[arg(long, value_name = "MIB", value_parser = super::amount::parse_mib)]
+    pub mib: Option<u64>,
+    /// The most to spend on it, in satoshi; fees of channels are not counted.
+    #[arg(long, value_name = "SAT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_sat: u64,
+    /// Find a relay and open channels where needed, without asking.
+    #[arg(long)]
+    pub auto: bool,
+    #[command(flatten)]
+    pub open: OpenOptions,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ChannelCommand {
+    /// Every channel.
+    List,
+    /// Open a channel to a relay.
+    Open(OpenOptions),
+    /// Close a channel, or all of them: those in which this node is paid are settled together.
+    Close {
+        /// Its number in the list.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        slot: Option<u32>,
+        /// Close every one.
+        #[arg(long)]
+        all: bool,
+        /// Wait so long at most for the settlement to be broadcast.
+        #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+        wait: u32,
+    },
+    /// Raise the fee of the settlement that holds a channel.
+    Raise {
+        /// Its number in the list.
+        slot: u32,
+        /// Fee rate in sat/vB, such as 2.5.
+        #[arg(value_parser = parse_rate, value_name = "SAT/VB")]
+        rate: FeeRate,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum WalletCommand {
+    /// A new address to receive on.
+    Address,
+    /// What is in it.
+    Balance,
+    /// Send coins.
+    Send {
+        /// To whom.
+        address: String,
+        /// How many satoshi, the fee not included.
+        #[arg(value_name = "SAT", value_parser = clap::value_parser!(u64).range(1..))]
+        amount_sat: u64,
+        /// Fee rate in sat/vB, such as 2.5 [default: the present estimate].
+        #[arg(long, value_parser = parse_rate, value_name = "SAT/VB")]
+        rate: Option<FeeRate>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ReceiptsCommand {
+    /// Every receipt, with its number.
+    List,
+    /// Check both signatures under receipts; a file needs no daemon.
+    Verify {
+        /// Number in the list, a file of `turnpike --json receipts`, or "-" for standard input.
+        receipt: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ClientsCommand {
+    /// Every client that was ever served.
+    List,
+    /// Sales per day and client.
+    Sales {
+        /// So many days at most.
+        #[arg(long)]
+        days: Option<u32>,
+    },
+    /// Serve a client no longer.
+    Block {
+        /// Its identity.
+        client: Hex<NodeId>,
+    },
+    /// Let a client pay as others do.
+    Unblock {
+        /// Its identity.
+        client: Hex<NodeId>,
+    },
+    /// Serve a client for nothing.
+    Exempt {
+        /// Its identity.
+        client: Hex<NodeId>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum RefundCommand {
+    /// Print them signed, for any node to broadcast once their height is reached.
+    Export,
+}

@@ -1,0 +1,111 @@
+//! How the command line ends when it does not end well.
+
+use crate::config::ConfigError;
+use crate::control::{ClientError, Failed, Reason};
+use crate::store::StoreError;
+use clap::error::ErrorKind;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// One line and an exit status.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: u8,
+    line: String,
+}
+
+impl Failure {
+    /// Status 1.
+    pub(super) fn new(line: impl Display) -> Failure {
+        Failure {
+            status: 1,
+            line: line.to_string(),
+        }
+    }
+
+    /// Status 2: arguments or configuration have to change.
+    pub(super) fn usage(line: impl Display) -> Failure {
+        Failure {
+            status: 2,
+            line: line.to_string(),
+        }
+    }
+
+    /// Nobody reads what is printed, as with `| head`: no reason for a word.
+    pub(super) fn silent() -> Failure {
+        Failure {
+            status: 0,
+            line: String::new(),
+        }
+    }
+
+    /// Says it and gives the status.
+    pub(super) fn report(&self) -> ExitCode {
+        if !self.line.is_empty() {
+            eprintln!("turnpike: {}", one_line(&self.line));
+        }
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Failure::new(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::new(error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::usage(error)
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        match failed.reason {
+            Reason::Usage => Failure::usage(failed),
+            Reason::Refused | Reason::Daemon => Failure::new(failed),
+        }
+    }
+}
+
+/// What clap says about wrong arguments, in one line; help and version as they are.
+pub(super) fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            drop(error.print());
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            drop(error.print());
+            ExitCode::from(2)
+        }
+        _ => Failure::usage(format!(
+            "{}: see `turnpike --help`",
+            usage_text(&error.to_string())
+        ))
+        .report(),
+    }
+}
+
+fn usage_text(text: &str) -> String {
+    let said = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said =
+        said.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let said: Vec<_> = said.collect();
+    said.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+/// Whatever a peer or a file put into it, the message stays on its line.
+fn one_line(text: &str) -> String {
+    text.trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
