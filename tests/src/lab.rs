@@ -90,6 +90,17 @@ impl Lab {
         &self.plan
     }
 
+    /// Takes the guest link away and lays it anew: same names and addresses, new interfaces. For one client only.
+    pub fn rebuild_guest_link(&self) {
+        assert_eq!(
+            self.clients.len(),
+            1,
+            "only the link of a lab with one client can be laid anew"
+        );
+        self.relay.run(&format!("ip link del {}", Lab::GUEST));
+        setup::guest_side(&self.clients, &self.relay, &self.plan);
+    }
+
     /// Kernel counters of interface `device` on `host`.
     pub fn counters(&self, host: &Host, device: &str) -> Counters {
         host.counters(device)

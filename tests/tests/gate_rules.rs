@@ -219,4 +219,87 @@ in_lab! {
             assert!(matches!(gate.grant(lab.slot(1), ByteCount::ZERO), Err(GateError::UnknownClient(_))));
         });
     }
+
+    fn clients_whose_addresses_collide_in_the_fast_maps_are_told_apart() {
+        let lab = Lab::new(Plan { clients: 2, ..Plan::default() });
+        lab.relay().within(|| {
+            // Client 1 also has a /64 whose second word is that of client 0's, and one that spells client 0's IPv4.
+            let twins: [&str; 2] = ["2001:db8:0:10::7", "2001:db8:a4d:a::7"];
+            for twin in twins {
+                lab.client(1).run(&format!("ip addr add {twin}/64 dev eth0 nodad"));
+                lab.relay().run(&format!("ip -6 route add {twin}/128 dev guest0"));
+                lab.relay().run(&format!("ip neigh replace {twin} lladdr {} dev guest0 nud permanent", lab.client_mac(1)));
+                lab.uplink().run(&format!("ip -6 route add {twin}/128 via {}", Lab::RELAY_UP6));
+            }
+            let mut gate = lab.open_gate();
+            for order in [[0, 1], [1, 0]] {
+                for twin in twins {
+                    let twin: std::net::Ipv6Addr = twin.parse().unwrap();
+                    let bindings = [lab.binding(0), Binding { ipv6_prefix: Some(twin), ..lab.binding(1) }];
+                    for i in order {
+                        gate.attach(lab.slot(i), bindings[i].clone()).unwrap();
+                        gate.grant(lab.slot(i), ByteCount::new(MIB)).unwrap();
+                    }
+                    let used = |gate: &mut Gate, i: usize| gate.read_one(lab.slot(i)).unwrap().passed().value();
+                    for (i, source) in [(0, lab.client6(0)), (1, twin)] {
+                        let before = [used(&mut gate, 0), used(&mut gate, 1)];
+                        let (here, there) = (lab.client(i), lab.uplink());
+                        assert_eq!(deliver(here, there, Lab::UPLINK6.into(), Some(source.into()), 5, 100), 5, "{source}");
+                        let answers = lab.answered_at(i, source.into(), Lab::UPLINK6.into());
+                        assert_eq!(answers, 1, "answer to {source}");
+                        assert!(used(&mut gate, i) > before[i] + 5 * 148, "{source} is billed to its client");
+                        assert_eq!(used(&mut gate, 1 - i), before[1 - i], "{source} costs nobody else");
+                    }
+                    assert_eq!(lab.sent_through(Flow::udp4(0), 5, 100), 5);
+                    for i in order {
+                        gate.detach(lab.slot(i)).unwrap();
+                    }
+                    assert_eq!(lab.sent_through(Flow::udp4(0), 5, 100), 0);
+                }
+            }
+        });
+    }
+
+    fn an_interface_that_was_created_again_is_shut_until_the_gate_is_refreshed() {
+        let lab = Lab::new(Plan::default());
+        lab.relay().within(|| {
+            let mut gate = paid_gate(&lab);
+            assert_eq!(lab.sent_through(Flow::udp4(0), 5, 100), 5);
+            lab.rebuild_guest_link();
+            assert_eq!(lab.sent_through(Flow::udp4(0), 5, 100), 0, "a new interface under the old name");
+            gate.refresh().unwrap();
+            for (flow, size) in [(Flow::udp4(0), 128), (Flow::udp6(0), 148)] {
+                let before = passed(&mut gate);
+                assert_eq!(lab.sent_through(flow, 5, 100), 5, "{flow:?} after the refresh");
+                assert_eq!(passed(&mut gate) - before, 5 * size);
+            }
+        });
+    }
+
+    fn two_hundred_clients_are_told_apart_and_survive_a_crash() {
+        let lab = Lab::new(Plan { clients: 1, ..Plan::default() });
+        lab.relay().within(|| {
+            let mut gate = lab.open_gate();
+            for i in (0..200).rev() {
+                gate.attach(lab.slot(i), lab.binding(i)).unwrap();
+                gate.grant(lab.slot(i), ByteCount::new(MIB)).unwrap();
+            }
+            for flow in [Flow::udp4(0), Flow::udp6(0)] {
+                assert_eq!(lab.sent_through(flow, 5, 100), 5);
+            }
+            drop(gate);
+            let (mut gate, survivors) = Gate::open(lab.gate_plan()).unwrap();
+            assert_eq!(survivors.len(), 200);
+            for (i, survivor) in survivors.iter().enumerate() {
+                assert_eq!(survivor.binding.as_ref(), Some(&lab.binding(i).canonical()), "client {i}");
+            }
+            for flow in [Flow::udp4(0), Flow::udp6(0)] {
+                assert_eq!(lab.sent_through(flow, 5, 100), 5);
+            }
+            let readings = gate.read().unwrap();
+            assert_eq!(readings[0].up.value(), 10 * 128 + 10 * 148);
+            assert!(readings[1..].iter().all(|r| r.passed() == ByteCount::ZERO));
+            gate.close().unwrap();
+        });
+    }
 }

@@ -168,7 +168,7 @@ impl Binding {
     }
 
     /// The same binding in the one form that is stored and compared: prefix bits only, addresses sorted.
-    pub(super) fn canonical(mut self) -> Binding {
+    pub fn canonical(mut self) -> Binding {
         self.ipv6_prefix = self.ipv6_prefix.map(prefix64);
         self.ipv6.sort_unstable();
         self.ipv6.dedup();

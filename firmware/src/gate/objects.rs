@@ -25,8 +25,8 @@ const TYPE_QUOTA: u32 = 2;
 const COUNTER_BYTES: u16 = 1;
 const QUOTA_BYTES: u16 = 1;
 const QUOTA_FLAGS: u16 = 2;
-/// `NFT_QUOTA_F_INV`: the rule matches what is over the quota.
-const OVER: u32 = 1;
+/// No flag: the rule matches what is within the quota (`until` in nft's language).
+const UNTIL: u32 = 0;
 /// `NFT_QUOTA_F_DEPLETED`: as much as the quota has been seen.
 const DEPLETED: u32 = 2;
 
@@ -130,7 +130,7 @@ impl Objects {
             body.attribute(OBJECT_TYPE, &TYPE_QUOTA.to_be_bytes());
             body.nested(OBJECT_DATA, |data| {
                 data.attribute(QUOTA_BYTES, &bytes.to_be_bytes());
-                data.attribute(QUOTA_FLAGS, &OVER.to_be_bytes());
+                data.attribute(QUOTA_FLAGS, &UNTIL.to_be_bytes());
             });
         });
         request.message(BATCH_END, 0, last, |body| body.raw(&batch));

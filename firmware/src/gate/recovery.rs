@@ -157,7 +157,7 @@ mod tests {
     const LISTING: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
         {"table": {"family": "inet", "name": "turnpike", "handle": 1}},
         {"chain": {"family": "inet", "table": "turnpike", "name": "schema_1", "handle": 1}},
-        {"quota": {"family": "inet", "name": "q3", "table": "turnpike", "handle": 5, "bytes": 1000, "used": 400, "inv": true}},
+        {"quota": {"family": "inet", "name": "q3", "table": "turnpike", "handle": 5, "bytes": 1000, "used": 400}},
         {"counter": {"family": "inet", "name": "u3", "table": "turnpike", "handle": 6, "packets": 1, "bytes": 100}},
         {"counter": {"family": "inet", "name": "d3", "table": "turnpike", "handle": 7, "packets": 1, "bytes": 300}},
         {"counter": {"family": "inet", "name": "x3", "table": "turnpike", "handle": 8, "packets": 0, "bytes": 0}},

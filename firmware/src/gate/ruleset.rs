@@ -1,11 +1,18 @@
 //! The rules as text: pure functions from plan and bindings to nft scripts, each one transaction.
 //!
 //! One table, `inet turnpike`. Names carry the slot: quota `q7`, counters `u7`, `d7` (passed up and down, behind
-//! the quota) and `x7` (dropped), chains `u7` and `d7`. Maps lead from a packet's addresses to its chain.
+//! the quota) and `x7` (dropped).
+//!
+//! What a packet costs decides the shape. A hash lookup of four bytes costs a third of one of more, so the fast maps
+//! are keyed by one 32-bit word: the IPv4 address, or the second word of the IPv6 address, which tells the /64s of one
+//! site apart. The word leads to a chain of the client, and that compares the rest: interface, MAC and protocol, first
+//! word of the prefix. Whatever fits no fast chain (a word that two clients share, single addresses of a shared /64,
+//! exempt devices) goes on to the slow chains, whose maps have the whole key and decide alone.
 
 use super::binding::{Binding, ClientSlot, Mac, prefix64};
 use super::state::GatePlan;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
+use std::net::Ipv6Addr;
 
 /// The table of the gate.
 pub const TABLE: &str = "turnpike";
@@ -18,10 +25,27 @@ pub const MAX_CLIENTS: usize = 1_024;
 /// Most single IPv6 addresses of one binding.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// The maps that bindings fill, in the order in which scripts flush them.
-const MAPS: [&str; 9] = [
-    "up4", "up6", "up6a", "down4", "down6", "down6a", "open4", "open6", "open6a",
+/// The maps that bindings fill.
+const MAPS: [&str; 11] = [
+    "fast_up",
+    "fast_down4",
+    "fast_down6",
+    "up4",
+    "up6",
+    "up6a",
+    "down6",
+    "down6a",
+    "open4",
+    "open6",
+    "open6a",
 ];
+/// Ethernet protocol numbers, compared together with the source MAC in one step.
+const ETHER_IPV4: u16 = 0x0800;
+const ETHER_IPV6: u16 = 0x86dd;
+
+/// The letters of a client's counters and chains.
+const COUNTERS: [char; 3] = ['u', 'd', 'x'];
+const CHAINS: [char; 5] = ['u', 'd', 'a', 'b', 'e'];
 
 /// What a client's counter counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,75 +88,86 @@ impl ObjectName {
     }
 }
 
-/// The frame: sets, maps, base chains. Says the same on an empty kernel and over a surviving table, whose clients
-/// keep their quotas and counters; their elements are laid anew from `clients`.
-pub fn open(
-    plan: &GatePlan,
-    blocked: &mut dyn Iterator<Item = Mac>,
-    exempt: &mut dyn Iterator<Item = Mac>,
-    clients: &mut dyn Iterator<Item = (ClientSlot, &Binding)>,
-) -> String {
-    let guests = plan
-        .guests
-        .iter()
-        .map(|g| format!("\"{g}\""))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let uplinks = plan
-        .uplinks
-        .iter()
-        .map(|u| format!("\"{u}\""))
-        .collect::<Vec<_>>()
-        .join(", ");
+/// One place in a fast map: its key and the letter of the client's chain that it leads to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FastKey {
+    map: &'static str,
+    word: u32,
+    chain: char,
+}
+
+impl FastKey {
+    /// What makes two places the same: a map has one element per key.
+    pub fn place(self) -> (&'static str, u32) {
+        (self.map, self.word)
+    }
+}
+
+/// The places in the fast maps that a binding would like to have.
+pub fn fast_keys(binding: &Binding) -> Vec<FastKey> {
+    let mut keys = Vec::new();
+    if let Some(address) = binding.ipv4 {
+        keys.push(FastKey {
+            map: "fast_up",
+            word: address.to_bits(),
+            chain: 'a',
+        });
+        keys.push(FastKey {
+            map: "fast_down4",
+            word: address.to_bits(),
+            chain: 'd',
+        });
+    }
+    if let Some(prefix) = binding.ipv6_prefix {
+        let (_, word) = words(prefix);
+        keys.push(FastKey {
+            map: "fast_up",
+            word,
+            chain: 'b',
+        });
+        keys.push(FastKey {
+            map: "fast_down6",
+            word,
+            chain: 'e',
+        });
+    }
+    // Flows that strangers may begin are told apart in the slow chain.
+    keys.retain(|k| !binding.inbound || k.map == "fast_up");
+    keys
+}
+
+/// The frame: sets, maps, base chains, all maps empty. Says the same on an empty kernel and over a surviving table,
+/// whose clients keep their quotas and counters.
+pub fn frame(plan: &GatePlan) -> String {
     let addresses = MAX_CLIENTS * MAX_ADDRESSES;
-    // A fixed size lets the kernel choose a plain hash table, which costs less per packet than a growing one.
-    let mut s = format!(
-        "table inet {TABLE} {{
- set guests {{
-  type ifname
- }}
- set uplinks {{
-  type ifname
- }}
- set blocked {{
-  type ether_addr
- }}
- set exempt {{
-  type ether_addr
- }}
- map paths {{
-  typeof meta iif . meta oif : verdict
-  size 256
- }}
- map up4 {{
-  typeof meta iif . ether saddr . ip saddr : verdict
-  size {MAX_CLIENTS}
- }}
- map up6 {{
-  typeof meta iif . ether saddr . ip6 saddr : verdict
-  size {MAX_CLIENTS}
- }}
- map up6a {{
-  typeof meta iif . ether saddr . ip6 saddr : verdict
-  size {addresses}
- }}
-"
-    );
-    for (map, kind, size) in [
-        ("down4", "ipv4_addr", MAX_CLIENTS),
-        ("down6", "ipv6_addr", MAX_CLIENTS),
-        ("down6a", "ipv6_addr", addresses),
-        ("open4", "ipv4_addr", MAX_CLIENTS),
-        ("open6", "ipv6_addr", MAX_CLIENTS),
-        ("open6a", "ipv6_addr", addresses),
+    let mut s = format!("table inet {TABLE} {{\n chain {SCHEMA} {{\n }}\n");
+    for (set, kind) in [
+        ("guests", "ifname"),
+        ("uplinks", "ifname"),
+        ("blocked", "ether_addr"),
+        ("exempt", "ether_addr"),
     ] {
-        let _ = writeln!(s, " map {map} {{\n  type {kind} : verdict\n  size {size}\n }}");
+        let _ = writeln!(s, " set {set} {{\n  type {kind}\n }}");
+    }
+    // A fixed size lets the kernel choose a plain hash table, which costs less per packet than a growing one.
+    for (map, kind, size) in [
+        ("fast_up", "typeof @nh,96,32", 2 * MAX_CLIENTS),
+        ("fast_down4", "typeof @nh,128,32", MAX_CLIENTS),
+        ("fast_down6", "typeof @nh,224,32", MAX_CLIENTS),
+        ("up4", "typeof meta iif . ether saddr . ip saddr", MAX_CLIENTS),
+        ("up6", "typeof meta iif . ether saddr . ip6 saddr", MAX_CLIENTS),
+        ("up6a", "typeof meta iif . ether saddr . ip6 saddr", addresses),
+        ("down6", "type ipv6_addr", MAX_CLIENTS),
+        ("down6a", "type ipv6_addr", addresses),
+        ("open4", "type ipv4_addr", MAX_CLIENTS),
+        ("open6", "type ipv6_addr", MAX_CLIENTS),
+        ("open6a", "type ipv6_addr", addresses),
+    ] {
+        let _ = writeln!(s, " map {map} {{\n  {kind} : verdict\n  size {size}\n }}");
     }
     let _ = write!(
         s,
-        " chain {SCHEMA} {{
- }}
- chain up {{
+        " chain up {{
  }}
  chain down {{
  }}
@@ -154,40 +189,49 @@ pub fn open(
     for set in ["guests", "uplinks", "blocked", "exempt"] {
         let _ = writeln!(s, "flush set inet {TABLE} {set}");
     }
-    for map in ["paths"].iter().chain(&MAPS) {
+    for map in MAPS {
         let _ = writeln!(s, "flush map inet {TABLE} {map}");
     }
-    let _ = writeln!(s, "add element inet {TABLE} guests {{ {guests} }}");
-    let _ = writeln!(s, "add element inet {TABLE} uplinks {{ {uplinks} }}");
-    for guest in &plan.guests {
-        for uplink in &plan.uplinks {
-            let _ = writeln!(
-                s,
-                "add element inet {TABLE} paths {{ \"{guest}\" . \"{uplink}\" : goto up }}"
-            );
-            let _ = writeln!(
-                s,
-                "add element inet {TABLE} paths {{ \"{uplink}\" . \"{guest}\" : goto down }}"
-            );
+    for (set, names) in [("guests", &plan.guests), ("uplinks", &plan.uplinks)] {
+        for name in names {
+            let _ = writeln!(s, "add element inet {TABLE} {set} {{ \"{name}\" }}");
         }
     }
+    let _ = writeln!(s, "table inet {TABLE} {{\n chain forward {{");
+    for guest in &plan.guests {
+        let _ = writeln!(
+            s,
+            "  oif \"{guest}\" ct direction reply meta nfproto ipv4 @nh,128,32 vmap @fast_down4"
+        );
+    }
+    for uplink in &plan.uplinks {
+        let _ = writeln!(s, "  oif \"{uplink}\" @nh,96,32 vmap @fast_up");
+    }
+    for guest in &plan.guests {
+        let _ = writeln!(
+            s,
+            "  oif \"{guest}\" ct direction reply meta nfproto ipv6 @nh,224,32 vmap @fast_down6"
+        );
+        let _ = writeln!(s, "  oif \"{guest}\" goto down");
+    }
+    for uplink in &plan.uplinks {
+        let _ = writeln!(s, "  oif \"{uplink}\" goto up");
+    }
+    // By name, so that an interface that was created again is shut until the gate is refreshed.
     let _ = write!(
         s,
-        "table inet {TABLE} {{
- chain forward {{
-  meta iif . meta oif vmap @paths
-  iifname @guests drop
+        "  iifname @guests drop
   oifname @guests drop
  }}
  chain up {{
   meta iif . ether saddr . ip saddr vmap @up4
   meta iif . ether saddr . ip6 saddr & ffff:ffff:ffff:ffff:: vmap @up6
   meta iif . ether saddr . ip6 saddr vmap @up6a
-  ether saddr @exempt ct mark set {EXEMPT_MARK:#x} accept
-  drop
+  iifname @guests ether saddr @exempt ct mark set {EXEMPT_MARK:#x} accept
+  iifname @guests drop
  }}
  chain down {{
-  ct direction reply ip daddr vmap @down4
+  iifname @guests drop
   ct direction reply ip6 daddr & ffff:ffff:ffff:ffff:: vmap @down6
   ct direction reply ip6 daddr vmap @down6a
   ip daddr vmap @open4
@@ -199,9 +243,9 @@ pub fn open(
  chain input {{
   iifname @guests ether saddr @blocked drop
  }}
+ chain postrouting {{
 "
     );
-    let _ = writeln!(s, " chain postrouting {{");
     for (on, family) in [(plan.masquerade_ipv4, "ipv4"), (plan.masquerade_ipv6, "ipv6")] {
         if on {
             let _ = writeln!(
@@ -211,74 +255,119 @@ pub fn open(
         }
     }
     s.push_str(" }\n}\n");
-    for mac in blocked {
-        let _ = writeln!(s, "add element inet {TABLE} blocked {{ {mac} }}");
-    }
-    for mac in exempt {
-        let _ = writeln!(s, "add element inet {TABLE} exempt {{ {mac} }}");
-    }
-    for (client, binding) in clients {
-        s.push_str(&elements("create", client, binding));
-    }
     s
 }
 
-/// Quota of zero, counters and chains of a client that is new.
+/// Quota of zero, counters and empty chains of a client that is new.
 pub fn create(client: ClientSlot) -> String {
-    let t = TABLE;
-    format!(
-        "create quota inet {t} q{client} over 0 bytes
-create counter inet {t} u{client}
-create counter inet {t} d{client}
-create counter inet {t} x{client}
-create chain inet {t} u{client}
-create chain inet {t} d{client}
-add rule inet {t} u{client} quota name \"q{client}\" counter name \"x{client}\" drop
-add rule inet {t} u{client} counter name \"u{client}\" accept
-add rule inet {t} d{client} quota name \"q{client}\" counter name \"x{client}\" drop
-add rule inet {t} d{client} counter name \"d{client}\" accept
-"
-    )
+    let mut s = format!("create quota inet {TABLE} q{client} until 0 bytes\n");
+    for counter in COUNTERS {
+        let _ = writeln!(s, "create counter inet {TABLE} {counter}{client}");
+    }
+    for chain in CHAINS {
+        let _ = writeln!(s, "create chain inet {TABLE} {chain}{client}");
+    }
+    s
 }
 
 /// Takes away what [`create`] made; the client's elements must be gone.
 pub fn delete(client: ClientSlot) -> String {
-    let t = TABLE;
-    format!(
-        "flush chain inet {t} u{client}
-flush chain inet {t} d{client}
-delete chain inet {t} u{client}
-delete chain inet {t} d{client}
-delete quota inet {t} q{client}
-delete counter inet {t} u{client}
-delete counter inet {t} d{client}
-delete counter inet {t} x{client}
-"
-    )
-}
-
-/// `create` or `delete`: the elements that lead a binding's packets to the client's chains.
-pub fn elements(verb: &str, client: ClientSlot, binding: &Binding) -> String {
-    let Binding { interface, mac, .. } = binding;
-    let down = if binding.inbound { "open" } else { "down" };
     let mut s = String::new();
-    let mut pair = |family: &str, address: String| {
+    for chain in CHAINS {
         let _ = writeln!(
             s,
-            "{verb} element inet {TABLE} up{family} {{ \"{interface}\" . {mac} . {address} : goto u{client} }}\n\
-             {verb} element inet {TABLE} {down}{family} {{ {address} : goto d{client} }}"
+            "flush chain inet {TABLE} {chain}{client}\ndelete chain inet {TABLE} {chain}{client}"
         );
+    }
+    for counter in COUNTERS {
+        let _ = writeln!(s, "delete counter inet {TABLE} {counter}{client}");
+    }
+    let _ = writeln!(s, "delete quota inet {TABLE} q{client}");
+    s
+}
+
+/// Fills a client's chains for its binding, in place of what they held.
+///
+/// `u` and `d` pass and bill, or drop and count. `a` (IPv4 up), `b` (IPv6 up) and `e` (IPv6 down) first compare what
+/// the fast map's key did not hold; what does not match goes on to the slow chain.
+pub fn chains(client: ClientSlot, binding: &Binding) -> String {
+    let Binding { interface, mac, .. } = binding;
+    let device = |protocol: u16| {
+        let mut bytes = [0; 8];
+        bytes[..6].copy_from_slice(&mac.0);
+        bytes[6..].copy_from_slice(&protocol.to_be_bytes());
+        format!("iif \"{interface}\" @ll,48,64 {:#x} ", u64::from_be_bytes(bytes))
     };
-    if let Some(address) = binding.ipv4 {
-        pair("4", address.to_string());
-    }
-    if let Some(prefix) = binding.ipv6_prefix {
-        pair("6", prefix64(prefix).to_string());
-    }
-    for address in &binding.ipv6 {
-        pair("6a", address.to_string());
+    let (first, _) = words(binding.ipv6_prefix.unwrap_or(Ipv6Addr::UNSPECIFIED));
+    let mut s = String::new();
+    for (chain, counter, matches, otherwise) in [
+        ('u', 'u', String::new(), ""),
+        ('d', 'd', String::new(), ""),
+        ('a', 'u', device(ETHER_IPV4), "up"),
+        (
+            'b',
+            'u',
+            format!("{}@nh,64,32 {first:#x} ", device(ETHER_IPV6)),
+            "up",
+        ),
+        ('e', 'd', format!("@nh,192,32 {first:#x} "), "down"),
+    ] {
+        let rule = format!("add rule inet {TABLE} {chain}{client} {matches}");
+        let _ = writeln!(s, "flush chain inet {TABLE} {chain}{client}");
+        let _ = writeln!(
+            s,
+            "{rule}quota name \"q{client}\" counter name \"{counter}{client}\" accept"
+        );
+        let _ = writeln!(s, "{rule}counter name \"x{client}\" drop");
+        if !otherwise.is_empty() {
+            let _ = writeln!(s, "add rule inet {TABLE} {chain}{client} goto {otherwise}");
+        }
     }
     s
+}
+
+/// `create` or `delete`: the elements that lead a binding's packets to the client's chains. `fast` are the places in
+/// the fast maps that are this client's.
+pub fn elements(verb: &str, client: ClientSlot, binding: &Binding, fast: &[FastKey]) -> String {
+    let Binding {
+        interface,
+        mac,
+        inbound,
+        ..
+    } = binding;
+    let mut s = String::new();
+    let mut element = |map: &str, key: &dyn Display, chain: char| {
+        let _ = writeln!(
+            s,
+            "{verb} element inet {TABLE} {map} {{ {key} : goto {chain}{client} }}"
+        );
+    };
+    let mut addresses: Vec<(&str, String)> = Vec::new();
+    addresses.extend(binding.ipv4.map(|a| ("4", a.to_string())));
+    addresses.extend(binding.ipv6_prefix.map(|p| ("6", prefix64(p).to_string())));
+    addresses.extend(binding.ipv6.iter().map(|a| ("6a", a.to_string())));
+    for (family, address) in &addresses {
+        element(
+            &format!("up{family}"),
+            &format_args!("\"{interface}\" . {mac} . {address}"),
+            'u',
+        );
+        match (inbound, *family) {
+            (true, _) => element(&format!("open{family}"), address, 'd'),
+            (false, "4") => {} // two clients never share an IPv4 address, so the fast map is the only one
+            (false, _) => element(&format!("down{family}"), address, 'd'),
+        }
+    }
+    for key in fast {
+        element(key.map, &format_args!("{:#x}", key.word), key.chain);
+    }
+    s
+}
+
+/// The first two 32-bit words of an address.
+fn words(address: Ipv6Addr) -> (u32, u32) {
+    let bits = address.to_bits();
+    ((bits >> 96) as u32, (bits >> 64) as u32)
 }
 
 /// Adds a device to `blocked` or `exempt`, or takes it out.
@@ -310,17 +399,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_address_leads_to_the_chains_of_its_client_both_ways() {
+    fn binding() -> Binding {
         let mut binding = Binding::new("g0".parse().unwrap(), Mac([2, 0, 0, 0, 0, 1]));
         binding.ipv4 = Some([10, 0, 0, 2].into());
-        binding.ipv6_prefix = Some("fd00:1::".parse().unwrap());
+        binding.ipv6_prefix = Some("fd00:1:2:3::".parse().unwrap());
         binding.ipv6 = vec!["fd00:2::7".parse().unwrap()];
-        let script = elements("create", ClientSlot(4), &binding);
-        assert_eq!(script.matches(": goto u4").count(), 3);
-        assert_eq!(script.matches(": goto d4").count(), 3);
-        assert!(script.contains("up6 { \"g0\" . 02:00:00:00:00:01 . fd00:1:: : goto u4 }"));
-        binding.inbound = true;
-        assert!(elements("create", ClientSlot(4), &binding).contains("open4 { 10.0.0.2 : goto d4 }"));
+        binding
+    }
+
+    #[test]
+    fn every_address_leads_to_chains_of_its_client_both_ways() {
+        let binding = binding();
+        let fast = fast_keys(&binding);
+        let script = elements("create", ClientSlot(4), &binding, &fast);
+        for element in [
+            "up4 { \"g0\" . 02:00:00:00:00:01 . 10.0.0.2 : goto u4 }",
+            "up6 { \"g0\" . 02:00:00:00:00:01 . fd00:1:2:3:: : goto u4 }",
+            "up6a { \"g0\" . 02:00:00:00:00:01 . fd00:2::7 : goto u4 }",
+            "down6 { fd00:1:2:3:: : goto d4 }",
+            "down6a { fd00:2::7 : goto d4 }",
+            "fast_up { 0xa000002 : goto a4 }",
+            "fast_up { 0x20003 : goto b4 }",
+            "fast_down4 { 0xa000002 : goto d4 }",
+            "fast_down6 { 0x20003 : goto e4 }",
+        ] {
+            assert!(script.contains(element), "{element} in\n{script}");
+        }
+    }
+
+    #[test]
+    fn inbound_flows_never_take_the_way_that_asks_who_began() {
+        let binding = Binding {
+            inbound: true,
+            ..binding()
+        };
+        let fast = fast_keys(&binding);
+        let script = elements("create", ClientSlot(4), &binding, &fast);
+        assert!(script.contains("open4 { 10.0.0.2 : goto d4 }"));
+        assert!(!script.contains("down"), "{script}");
+    }
+
+    #[test]
+    fn the_fast_chains_compare_what_the_key_left_out() {
+        let script = chains(ClientSlot(4), &binding());
+        assert!(
+            script.contains("a4 iif \"g0\" @ll,48,64 0x200000000010800 quota"),
+            "{script}"
+        );
+        assert!(
+            script.contains("b4 iif \"g0\" @ll,48,64 0x2000000000186dd @nh,64,32 0xfd000001 quota"),
+            "{script}"
+        );
+        assert!(script.contains("e4 @nh,192,32 0xfd000001 quota"), "{script}");
     }
 }

@@ -14,6 +14,8 @@ const MAX_QUOTA: u64 = i64::MAX as u64;
 /// Rounds of setting a quota that is used up while its client keeps sending. Each costs some 50 µs, and one is
 /// enough unless more than the whole credit is dropped meanwhile.
 const MAX_ROUNDS: usize = 16;
+/// Clients per transaction when rules are laid anew: what fits the netlink buffer of an ordinary user.
+const CLIENTS_PER_SCRIPT: usize = 16;
 
 /// Where the gate stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,7 +65,13 @@ pub struct Gate {
     clients: BTreeMap<ClientSlot, Client>,
     blocked: BTreeSet<Mac>,
     exempt: BTreeSet<Mac>,
+    /// Who has each place in the fast maps.
+    fast: FastPlaces,
 }
+
+/// Owners of the places in the fast maps: changed on a copy, which becomes the truth when nft has applied the change.
+#[derive(Clone, Debug, Default)]
+struct FastPlaces(BTreeMap<(&'static str, u32), ClientSlot>);
 
 #[derive(Debug, Default)]
 struct Client {
@@ -102,6 +110,7 @@ impl Gate {
             clients: BTreeMap::new(),
             blocked: found.blocked,
             exempt: found.exempt,
+            fast: FastPlaces::default(),
         };
         for survivor in &found.survivors {
             let r = survivor.reading;
@@ -119,20 +128,31 @@ impl Gate {
         Ok((gate, found.survivors))
     }
 
-    /// Lays the rules anew, in one transaction and without losing a byte of credit. Needed after a guest or uplink
-    /// interface was created again: until then its guests pass nothing.
+    /// Lays the rules anew without losing a byte of credit. Needed after a guest or uplink interface was created again:
+    /// until then its guests pass nothing. One transaction for the first clients, more for many: nothing unpaid passes
+    /// between them, and what is paid is held up for milliseconds.
     pub fn refresh(&mut self) -> Result<(), GateError> {
-        let clients = self
+        let mut script = ruleset::frame(&self.plan);
+        for (set, macs) in [("blocked", &self.blocked), ("exempt", &self.exempt)] {
+            macs.iter()
+                .for_each(|mac| script += &ruleset::device("add", set, *mac));
+        }
+        let mut fast = FastPlaces::default();
+        let clients: Vec<_> = self
             .clients
             .iter()
-            .filter_map(|(slot, c)| Some((*slot, c.binding.as_ref()?)));
-        let script = ruleset::open(
-            &self.plan,
-            &mut self.blocked.iter().copied(),
-            &mut self.exempt.iter().copied(),
-            &mut clients.filter(|(_, b)| self.charges(b.mac)),
-        );
-        nft::apply(&script)
+            .filter_map(|(s, c)| Some((*s, c.binding.clone()?)))
+            .collect();
+        for (n, (client, binding)) in clients.iter().enumerate() {
+            script += &ruleset::chains(*client, binding);
+            if self.charges(binding.mac) {
+                script += &fast.lead(*client, binding);
+            }
+            if (n + 1) % CLIENTS_PER_SCRIPT == 0 {
+                nft::apply(&std::mem::take(&mut script))?;
+            }
+        }
+        self.apply(&script, fast)
     }
 
     /// Binds a client. It passes nothing until a [`grant`](Gate::grant). Repeating it with the same binding (so
@@ -142,19 +162,14 @@ impl Gate {
     /// The slot or an address is taken; the binding names no address or one that is not a guest's.
     pub fn attach(&mut self, client: ClientSlot, binding: Binding) -> Result<(), GateError> {
         let binding = self.admit(client, binding)?;
-        let mut script = match self.clients.get(&client) {
+        let script = match self.clients.get(&client) {
             Some(Client { binding: Some(b), .. }) if *b == binding => return Ok(()),
             Some(Client { binding: Some(_), .. }) => return Err(GateError::SlotTaken(client)),
             Some(Client { binding: None, .. }) => String::new(),
             None if self.clients.len() >= MAX_CLIENTS => return Err(GateError::Full(MAX_CLIENTS)),
             None => ruleset::create(client),
         };
-        if self.charges(binding.mac) {
-            script += &ruleset::elements("create", client, &binding);
-        }
-        nft::apply(&script)?;
-        self.clients.entry(client).or_default().binding = Some(binding);
-        Ok(())
+        self.bind(client, binding, script, self.fast.clone())
     }
 
     /// Moves a client's credit to another binding (a new address, another device), in one transaction: counters and
@@ -167,16 +182,10 @@ impl Gate {
             .ok_or(GateError::UnknownClient(client))?
             .binding
             .clone();
-        let mut script = String::new();
-        if let Some(old) = old.filter(|b| self.charges(b.mac)) {
-            script += &ruleset::elements("delete", client, &old);
-        }
-        if self.charges(binding.mac) {
-            script += &ruleset::elements("create", client, &binding);
-        }
-        nft::apply(&script)?;
-        self.clients.entry(client).or_default().binding = Some(binding);
-        Ok(())
+        let mut fast = self.fast.clone();
+        let old = old.filter(|b| self.charges(b.mac));
+        let script = old.map(|old| fast.part(client, &old)).unwrap_or_default();
+        self.bind(client, binding, script, fast)
     }
 
     /// Sets how many bytes may ever pass for this attachment, up and down together. The limit is cumulative, so
@@ -278,7 +287,9 @@ impl Gate {
             .binding
             .clone();
         if let Some(binding) = binding.filter(|b| self.charges(b.mac)) {
-            nft::apply(&ruleset::elements("delete", client, &binding))?;
+            let mut fast = self.fast.clone();
+            let script = fast.part(client, &binding);
+            self.apply(&script, fast)?;
         }
         self.clients.entry(client).or_default().binding = None;
         let reading = self.read_one(client)?;
@@ -351,19 +362,19 @@ impl Gate {
                 script += &ruleset::device(if will { "add" } else { "delete" }, set, mac);
             }
         }
-        let (charged, charges) = (self.charges(mac), !block && !exempt);
-        if charged != charges {
-            let verb = if charges { "create" } else { "delete" };
-            for (slot, client) in &self.clients {
-                if let Some(binding) = client.binding.as_ref().filter(|b| b.mac == mac) {
-                    script += &ruleset::elements(verb, *slot, binding);
-                }
-            }
-        }
         if script.is_empty() {
             return Ok(());
         }
-        nft::apply(&script)?;
+        let (charged, charges) = (self.charges(mac), !block && !exempt);
+        let mut fast = self.fast.clone();
+        for (slot, client) in self.clients.iter().filter(|_| charged != charges) {
+            match client.binding.as_ref().filter(|b| b.mac == mac) {
+                Some(binding) if charges => script += &fast.lead(*slot, binding),
+                Some(binding) => script += &fast.part(*slot, binding),
+                None => {}
+            }
+        }
+        self.apply(&script, fast)?;
         if block {
             self.blocked.insert(mac)
         } else {
@@ -375,6 +386,50 @@ impl Gate {
             self.exempt.remove(&mac)
         };
         Ok(())
+    }
+
+    /// The rest of attaching: chains and elements after `script`.
+    fn bind(
+        &mut self,
+        client: ClientSlot,
+        binding: Binding,
+        mut script: String,
+        mut fast: FastPlaces,
+    ) -> Result<(), GateError> {
+        script += &ruleset::chains(client, &binding);
+        if self.charges(binding.mac) {
+            script += &fast.lead(client, &binding);
+        }
+        self.apply(&script, fast)?;
+        self.clients.entry(client).or_default().binding = Some(binding);
+        Ok(())
+    }
+
+    fn apply(&mut self, script: &str, fast: FastPlaces) -> Result<(), GateError> {
+        if !script.is_empty() {
+            nft::apply(script)?;
+        }
+        self.fast = fast;
+        Ok(())
+    }
+}
+
+impl FastPlaces {
+    /// The elements that lead a binding's packets to its client; places in the fast maps as far as they are free.
+    fn lead(&mut self, client: ClientSlot, binding: &Binding) -> String {
+        let mut own = ruleset::fast_keys(binding);
+        own.retain(|k| *self.0.entry(k.place()).or_insert(client) == client);
+        ruleset::elements("create", client, binding, &own)
+    }
+
+    /// Takes away what [`lead`](FastPlaces::lead) laid.
+    fn part(&mut self, client: ClientSlot, binding: &Binding) -> String {
+        let mut own = ruleset::fast_keys(binding);
+        own.retain(|k| self.0.get(&k.place()) == Some(&client));
+        for key in &own {
+            self.0.remove(&key.place());
+        }
+        ruleset::elements("delete", client, binding, &own)
     }
 }
 

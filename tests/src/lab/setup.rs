@@ -1,7 +1,7 @@
 //! Lays the wires: namespaces, interfaces, addresses, routes.
 
 use super::{Host, Lab};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 
 /// What the network is like.
@@ -28,6 +28,9 @@ impl Default for Plan {
     }
 }
 
+const GUEST: &str = Lab::GUEST;
+const UP: &str = Lab::UP;
+const ETH: &str = Lab::ETH;
 const GUEST_MAC: &str = "02:00:00:00:00:01";
 const UP_MAC: &str = "02:00:00:00:00:02";
 const UPLINK_MAC: &str = "02:00:00:00:00:03";
@@ -51,8 +54,8 @@ pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
         sh("mount -t tmpfs lab /run");
         sh("mkdir -p /run/netns");
     }
-    let relay = host("relay");
-    let uplink = host("uplink");
+    let (relay, uplink) = (host("relay"), host("uplink"));
+    let clients: Vec<Host> = (0..plan.clients).map(|i| host(&format!("client{i}"))).collect();
     for setting in [
         "net.ipv4.ip_forward",
         "net.ipv6.conf.all.forwarding",
@@ -60,103 +63,90 @@ pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
     ] {
         relay.within(|| set(setting, "1"));
     }
-    sh(&format!(
-        "ip link add {} netns relay type veth peer name {} netns uplink",
-        Lab::UP,
-        Lab::ETH
-    ));
-    let clients: Vec<Host> = (0..plan.clients).map(|i| host(&format!("client{i}"))).collect();
-    if clients.len() == 1 {
-        sh(&format!(
-            "ip link add {} netns relay type veth peer name {} netns client0",
-            Lab::GUEST,
-            Lab::ETH
-        ));
-    } else {
-        relay.run(&format!("ip link add {} type bridge", Lab::GUEST));
-        for i in 0..clients.len() {
-            sh(&format!(
-                "ip link add port{i} netns relay type veth peer name {} netns client{i}",
-                Lab::ETH
-            ));
-            relay.run(&format!("ip link set port{i} master {}", Lab::GUEST));
-            relay.run(&format!("ip link set port{i} type bridge_slave isolated on"));
-            finish(&relay, &format!("port{i}"), plan);
-        }
-    }
-    relay.run(&format!("ip link set {} address {GUEST_MAC}", Lab::GUEST));
-    relay.run(&format!("ip link set {} address {UP_MAC}", Lab::UP));
-    uplink.run(&format!("ip link set {} address {UPLINK_MAC}", Lab::ETH));
-
-    finish(&relay, Lab::GUEST, plan);
-    finish(&relay, Lab::UP, plan);
-    relay.run(&format!("ip addr add {}/24 dev {}", Lab::RELAY4, Lab::GUEST));
-    relay.run(&format!(
-        "ip addr add {}/64 dev {} nodad",
-        Lab::RELAY6_LINK,
-        Lab::GUEST
-    ));
-    relay.run(&format!(
-        "ip addr add {}/64 dev {} nodad",
-        Lab::RELAY6,
-        Lab::GUEST
-    ));
-    relay.run(&format!("ip addr add {}/24 dev {}", Lab::RELAY_UP4, Lab::UP));
-    relay.run(&format!(
-        "ip addr add {}/64 dev {} nodad",
-        Lab::RELAY_UP6,
-        Lab::UP
-    ));
-
-    finish(&uplink, Lab::ETH, plan);
-    uplink.run(&format!("ip addr add {}/24 dev {}", Lab::UPLINK4, Lab::ETH));
-    uplink.run(&format!("ip addr add {}/64 dev {} nodad", Lab::UPLINK6, Lab::ETH));
-    uplink.run(&format!("ip route add 10.77.0.0/24 via {}", Lab::RELAY_UP4));
-    uplink.run(&format!("ip -6 route add fd77::/48 via {}", Lab::RELAY_UP6));
-
-    for (i, client) in clients.iter().enumerate() {
-        client.run(&format!("ip link set {} address {}", Lab::ETH, client_mac(i)));
-        finish(client, Lab::ETH, plan);
-        client.run(&format!("ip addr add {}/24 dev {}", client4(i), Lab::ETH));
-        client.run(&format!("ip addr add {}/64 dev {} nodad", client6(i), Lab::ETH));
-        client.run(&format!("ip route add default via {}", Lab::RELAY4));
-        client.run(&format!(
-            "ip -6 route add default via {} dev {}",
-            Lab::RELAY6_LINK,
-            Lab::ETH
-        ));
-        relay
-            .run(&format!("ip -6 route add {}/64 dev {}", client6(i), Lab::GUEST).replace("::2/64", "::/64"));
-    }
-    introduce(&clients, &relay, &uplink);
+    uplink_side(&relay, &uplink, plan);
+    guest_side(&clients, &relay, plan);
     if let Some(rate) = plan.rate_kbit {
         // 10 ms of burst, but at least the largest packet, which tbf would cut up otherwise; a queue of ten bursts.
         let burst = (rate / 800 * 1_000).max(if plan.offload { 70_000 } else { 3_000 });
         let shape = format!("root tbf rate {rate}kbit burst {burst} limit {}", burst * 10);
         for sender in clients.iter().chain([&uplink]) {
-            sender.run(&format!("tc qdisc add dev {} {shape}", Lab::ETH));
+            sender.run(&format!("tc qdisc add dev {ETH} {shape}"));
         }
     }
     (clients, relay, uplink)
 }
 
-/// Permanent neighbours, so that no ARP or neighbour discovery falls into a measurement.
-fn introduce(clients: &[Host], relay: &Host, uplink: &Host) {
-    let knows = |host: &Host, device: &str, address: String, mac: &str| {
-        host.run(&format!(
-            "ip neigh replace {address} lladdr {mac} dev {device} nud permanent"
+fn uplink_side(relay: &Host, uplink: &Host, plan: &Plan) {
+    sh(&format!(
+        "ip link add {UP} netns relay type veth peer name {ETH} netns uplink"
+    ));
+    relay.run(&format!("ip link set {UP} address {UP_MAC}"));
+    uplink.run(&format!("ip link set {ETH} address {UPLINK_MAC}"));
+    finish(relay, UP, plan);
+    finish(uplink, ETH, plan);
+    relay.run(&format!("ip addr add {}/24 dev {UP}", Lab::RELAY_UP4));
+    relay.run(&format!("ip addr add {}/64 dev {UP} nodad", Lab::RELAY_UP6));
+    uplink.run(&format!("ip addr add {}/24 dev {ETH}", Lab::UPLINK4));
+    uplink.run(&format!("ip addr add {}/64 dev {ETH} nodad", Lab::UPLINK6));
+    uplink.run(&format!("ip route add 10.77.0.0/24 via {}", Lab::RELAY_UP4));
+    uplink.run(&format!("ip -6 route add fd77::/48 via {}", Lab::RELAY_UP6));
+    knows(relay, UP, Lab::UPLINK4.into(), UPLINK_MAC);
+    knows(relay, UP, Lab::UPLINK6.into(), UPLINK_MAC);
+    knows(uplink, ETH, Lab::RELAY_UP4.into(), UP_MAC);
+    knows(uplink, ETH, Lab::RELAY_UP6.into(), UP_MAC);
+}
+
+/// Everything towards the clients; `ip link del guest0` on the relay takes it away again where there is one client.
+pub(super) fn guest_side(clients: &[Host], relay: &Host, plan: &Plan) {
+    if clients.len() == 1 {
+        sh(&format!(
+            "ip link add {GUEST} netns relay type veth peer name {ETH} netns client0"
         ));
-    };
-    knows(relay, Lab::UP, Lab::UPLINK4.to_string(), UPLINK_MAC);
-    knows(relay, Lab::UP, Lab::UPLINK6.to_string(), UPLINK_MAC);
-    knows(uplink, Lab::ETH, Lab::RELAY_UP4.to_string(), UP_MAC);
-    knows(uplink, Lab::ETH, Lab::RELAY_UP6.to_string(), UP_MAC);
-    for (i, client) in clients.iter().enumerate() {
-        knows(client, Lab::ETH, Lab::RELAY4.to_string(), GUEST_MAC);
-        knows(client, Lab::ETH, Lab::RELAY6_LINK.to_string(), GUEST_MAC);
-        knows(relay, Lab::GUEST, client4(i).to_string(), &client_mac(i));
-        knows(relay, Lab::GUEST, client6(i).to_string(), &client_mac(i));
+    } else {
+        relay.run(&format!("ip link add {GUEST} type bridge"));
+        for i in 0..clients.len() {
+            sh(&format!(
+                "ip link add port{i} netns relay type veth peer name {ETH} netns client{i}"
+            ));
+            relay.run(&format!("ip link set port{i} master {GUEST}"));
+            relay.run(&format!("ip link set port{i} type bridge_slave isolated on"));
+            finish(relay, &format!("port{i}"), plan);
+        }
     }
+    relay.run(&format!("ip link set {GUEST} address {GUEST_MAC}"));
+    finish(relay, GUEST, plan);
+    relay.run(&format!("ip addr add {}/24 dev {GUEST}", Lab::RELAY4));
+    relay.run(&format!("ip addr add {}/64 dev {GUEST} nodad", Lab::RELAY6_LINK));
+    relay.run(&format!("ip addr add {}/64 dev {GUEST} nodad", Lab::RELAY6));
+    for (i, client) in clients.iter().enumerate() {
+        let (address, mac) = (client6(i), client_mac(i));
+        client.run(&format!("ip link set {ETH} address {mac}"));
+        finish(client, ETH, plan);
+        client.run(&format!("ip addr add {}/24 dev {ETH}", client4(i)));
+        client.run(&format!("ip addr add {address}/64 dev {ETH} nodad"));
+        client.run(&format!("ip route add default via {}", Lab::RELAY4));
+        client.run(&format!(
+            "ip -6 route add default via {} dev {ETH}",
+            Lab::RELAY6_LINK
+        ));
+        relay.run(&format!("ip -6 route add {}/64 dev {GUEST}", network(address)));
+        knows(client, ETH, Lab::RELAY4.into(), GUEST_MAC);
+        knows(client, ETH, Lab::RELAY6_LINK.into(), GUEST_MAC);
+        knows(relay, GUEST, client4(i).into(), &mac);
+        knows(relay, GUEST, address.into(), &mac);
+    }
+}
+
+/// A permanent neighbour, so that no ARP or neighbour discovery falls into a measurement.
+fn knows(host: &Host, device: &str, address: IpAddr, mac: &str) {
+    host.run(&format!(
+        "ip neigh replace {address} lladdr {mac} dev {device} nud permanent"
+    ));
+}
+
+/// The first address of the /64 around `address`.
+fn network(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)
 }
 
 /// A fresh namespace with its loopback up, and without the delays of duplicate address detection.
@@ -164,6 +154,8 @@ fn host(name: &str) -> Host {
     sh(&format!("ip netns add {name}"));
     let host = Host::named(name);
     host.within(|| {
+        // BBR, where it is the default, paces by timers, which costs more than forwarding and hides what is measured.
+        set("net.ipv4.tcp_congestion_control", "reno");
         for scope in ["all", "default"] {
             set(&format!("net.ipv6.conf.{scope}.accept_dad"), "0");
             set(&format!("net.ipv6.conf.{scope}.accept_ra"), "0");

@@ -1,6 +1,6 @@
 //! Traffic and gates for the lab's tests: datagrams that are counted where they arrive.
 
-use super::{Host, Lab};
+use super::{Host, Lab, setup};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -58,26 +58,29 @@ impl Lab {
     /// Sends one datagram in each family from client `i` to the uplink host and says how many of its answers came back,
     /// IPv4 first.
     pub fn answered(&self, i: usize) -> [usize; 2] {
-        [IpAddr::from(Lab::UPLINK4), IpAddr::from(Lab::UPLINK6)].map(|to| {
-            let any = if to.is_ipv6() {
-                SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
-            } else {
-                SocketAddr::from(([0; 4], 0))
-            };
-            let far = self.uplink.within(|| UdpSocket::bind(any).expect("a port"));
-            let near = self.clients[i].within(|| UdpSocket::bind(any).expect("a port"));
-            let port = far.local_addr().expect("an address").port();
-            near.send_to(b"question", SocketAddr::new(to, port))
-                .expect("a route");
-            for socket in [&near, &far] {
-                socket.set_read_timeout(Some(SETTLE)).expect("a timeout");
-            }
-            let Ok((_, asker)) = far.recv_from(&mut [0; 16]) else {
-                return 0;
-            };
-            far.send_to(b"answer", asker).expect("a route");
-            usize::from(near.recv_from(&mut [0; 16]).is_ok())
-        })
+        let pairs: [(IpAddr, IpAddr); 2] = [
+            (setup::client4(i).into(), Lab::UPLINK4.into()),
+            (setup::client6(i).into(), Lab::UPLINK6.into()),
+        ];
+        pairs.map(|(source, to)| self.answered_at(i, source, to))
+    }
+
+    /// The same from one of the client's addresses: how many of one answers came back.
+    pub fn answered_at(&self, i: usize, source: IpAddr, to: IpAddr) -> usize {
+        let far = self
+            .uplink
+            .within(|| UdpSocket::bind(SocketAddr::new(to, 0)).expect("a port"));
+        let near = self.clients[i].within(|| UdpSocket::bind(SocketAddr::new(source, 0)).expect("a port"));
+        near.send_to(b"question", far.local_addr().expect("an address"))
+            .expect("a route");
+        for socket in [&near, &far] {
+            socket.set_read_timeout(Some(SETTLE)).expect("a timeout");
+        }
+        let Ok((_, asker)) = far.recv_from(&mut [0; 16]) else {
+            return 0;
+        };
+        far.send_to(b"answer", asker).expect("a route");
+        usize::from(near.recv_from(&mut [0; 16]).is_ok())
     }
 
     /// Layer-3 bytes that arrived at client `i` and at the uplink host, both together: what was really forwarded, if
