@@ -570,3 +570,14 @@ fn the_server_ends_when_nobody_takes_orders() {
         assert!(!folder.path().join(SOCKET).exists());
     });
 }
+
+/// One line for each answer, step, event and reason there is.
+#[test]
+fn every_answer_has_stable_names() {
+    let golden = include_str!("golden.jsonl");
+    assert_eq!(golden.lines().count(), 21 + 4 + 7 + 8 + 20 + 3);
+    for line in golden.lines() {
+        let message: Message = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_eq!(serde_json::to_string(&message).unwrap(), line);
+    }
+}
