@@ -799,6 +799,20 @@ fn a_backup_comes_back_with_the_seed_words_and_never_over_a_store() {
     assert!(error(&wrong).contains("another seed"));
     assert_eq!(std::fs::read_dir(new.path()).unwrap().count(), 0);
 
+    // A node of a test chain is not brought back under a configuration for the main chain.
+    let other = tempfile::tempdir().unwrap();
+    let config = other.path().join("turnpike.toml");
+    let test = "[node]\ndata_dir = \".\"\n[chain]\nbackend = \"bitcoind\"\nnetwork = \"regtest\"\n";
+    std::fs::write(&config, test).unwrap();
+    let output = turnpike(other.path(), &["restore", file], &known_words());
+    assert_eq!(status(&output), 2, "{output:?}");
+    assert!(error(&output).contains("chain.network"));
+    assert_eq!(
+        std::fs::read_dir(other.path()).unwrap().count(),
+        1,
+        "only the configuration"
+    );
+
     let output = turnpike(new.path(), &["restore", file, "--json"], &known_words());
     assert_eq!(status(&output), 0, "{output:?}");
     let restored = document(&output);

@@ -88,37 +88,29 @@ pub(super) fn restore(place: &Place, output: &Output, backup: &Path) -> Result<(
         entries: 0,
         hash: [0; 32],
     };
-    let mut coin = files.coin;
     let result = files.folder(&mut made).and_then(|()| {
-        let others = [CoinType::Bitcoin, CoinType::Test]
-            .into_iter()
-            .filter(|c| *c != files.coin);
-        // Without a configuration the chain is not known yet; the backup says it by opening.
-        let coins: Vec<CoinType> = std::iter::once(files.coin)
-            .chain(others.filter(|_| !files.configured))
-            .collect();
-        let mut refused = None;
-        for tried in coins {
-            match import(backup, keys(&seed, tried)?.recovery().as_bytes(), &files.store) {
-                Ok(opened) => {
-                    (found, coin, refused) = (opened, tried, None);
-                    made.0.push(files.store.clone());
-                    break;
-                }
-                Err(error @ StoreError::BackupRefused { .. }) => refused = Some(error),
-                Err(error) => return Err(error.into()),
+        let open = |coin| -> Result<_, Failure> {
+            Ok(import(backup, keys(&seed, coin)?.recovery().as_bytes(), &files.store))
+        };
+        found = match open(files.coin)? {
+            Err(StoreError::BackupRefused { .. }) if open(other(files.coin))?.is_ok() => {
+                made.0.push(files.store.clone());
+                return Err(Failure::usage(format!(
+                    "{} belongs to this seed but to another chain: set chain.network in {} to that chain first",
+                    backup.display(),
+                    files.config.display()
+                )));
             }
-        }
-        if let Some(error) = refused {
-            return Err(error.into());
-        }
+            opened => opened?,
+        };
+        made.0.push(files.store.clone());
         if !kept {
             files.write_seed(&seed, &mut made)?;
         }
         files.write_config(&mut made)
     });
     made.keep_if(result)?;
-    let node = keys(&seed, coin)?.node();
+    let node = keys(&seed, files.coin)?.node();
     let mut document = files.document(node);
     document["rows"] = found.rows.into();
     document["entries"] = found.entries.into();
@@ -278,6 +270,13 @@ fn write_new(path: &Path, mode: u32, parts: &[&[u8]], made: &mut Made) -> Result
 
 fn keys(seed: &Seed, coin: CoinType) -> Result<Keys, Failure> {
     Keys::new(seed, coin).map_err(Failure::new)
+}
+
+fn other(coin: CoinType) -> CoinType {
+    match coin {
+        CoinType::Bitcoin => CoinType::Test,
+        CoinType::Test => CoinType::Bitcoin,
+    }
 }
 
 fn fresh() -> Result<Seed, Failure> {
