@@ -52,6 +52,8 @@ pub(super) struct Admission {
     /// Incoming, oldest first.
     half_open: VecDeque<(ConnectionId, Source)>,
     connections: HashMap<ConnectionId, Source>,
+    /// How many of them this node made.
+    outgoing: usize,
     sources: HashMap<Source, SourceBook>,
     /// Sessions per identity, oldest first.
     peers: HashMap<NodeId, VecDeque<ConnectionId>>,
@@ -71,6 +73,7 @@ impl Admission {
             handshakes: Bucket::full(limits.handshakes, now),
             half_open: VecDeque::new(),
             connections: HashMap::new(),
+            outgoing: 0,
             sources: HashMap::new(),
             peers: HashMap::new(),
         }
@@ -97,7 +100,8 @@ impl Admission {
         {
             return Err(Refusal::SourceFull);
         }
-        if self.connections.len() >= limits.connections {
+        let kept = limits.outgoing.saturating_sub(self.outgoing);
+        if self.connections.len().saturating_add(kept) >= limits.connections {
             return Err(Refusal::Full);
         }
         // The source first: one that floods must not use up what is there for all.
@@ -124,6 +128,7 @@ impl Admission {
             return Err(Refusal::Full);
         }
         self.connections.insert(connection, source);
+        self.outgoing += 1;
         Ok(())
     }
 
@@ -142,6 +147,9 @@ impl Admission {
     pub(super) fn gone(&mut self, connection: ConnectionId, incoming: bool, peer: Option<NodeId>) {
         self.settled(connection);
         let source = self.connections.remove(&connection);
+        if source.is_some() && !incoming {
+            self.outgoing = self.outgoing.saturating_sub(1);
+        }
         if let (Some(source), true) = (source, incoming) {
             if let Some(book) = self.sources.get_mut(&source) {
                 book.connections = book.connections.saturating_sub(1);
@@ -179,6 +187,7 @@ mod tests {
     fn limits() -> LinkLimits {
         LinkLimits {
             connections: 10,
+            outgoing: 0,
             connections_per_source: 4,
             half_open: 3,
             half_open_per_source: 2,
@@ -233,6 +242,37 @@ mod tests {
             books.incoming(now, ConnectionId(6), source(6)),
             Ok(Some(ConnectionId(3)))
         );
+    }
+
+    #[test]
+    fn strangers_cannot_take_the_places_of_this_nodes_own_connections() {
+        let now = Instant::now();
+        let mut books = Admission::new(
+            LinkLimits {
+                outgoing: 2,
+                half_open: 10,
+                ..limits()
+            },
+            now,
+        );
+        for n in 1..=8 {
+            assert_eq!(books.incoming(now, ConnectionId(n), source(n as u8)), Ok(None));
+        }
+        assert_eq!(
+            books.incoming(now, ConnectionId(9), source(9)),
+            Err(Refusal::Full)
+        );
+        for n in 10..=11 {
+            assert_eq!(books.outgoing(ConnectionId(n), source(1)), Ok(()));
+        }
+        assert_eq!(books.outgoing(ConnectionId(12), source(1)), Err(Refusal::Full));
+        books.gone(ConnectionId(10), false, None);
+        assert_eq!(
+            books.incoming(now, ConnectionId(13), source(13)),
+            Err(Refusal::Full),
+            "its place stays this node's"
+        );
+        assert_eq!(books.outgoing(ConnectionId(14), source(1)), Ok(()));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use turnpike_protocol::base::{GenesisHash, NodeId};
 use turnpike_protocol::crypto::{Digest, Keys, Signature, Statement, Verifier};
+use turnpike_protocol::node::read_sheet;
 
 /// Bytes of a query. An answer is never longer, so nobody can use relays to flood a third party.
 pub(super) const QUERY: usize = 512;
@@ -142,20 +143,17 @@ pub(super) fn read_answer(
         ))
     };
     let (node, port, name, sheet, sheet_signature, signature) = parts().ok_or(BeaconError::Malformed)?;
-    if port == 0 || name.chars().any(char::is_control) {
+    if port == 0 || !name.chars().all(is_plain) {
         return Err(BeaconError::Malformed);
     }
     let signed = bytes
         .get(..bytes.len() - SIGNATURE)
         .ok_or(BeaconError::Malformed)?;
-    let check = |digest: Digest, signature: &[u8]| {
-        let signature = Signature::from_slice(signature).map_err(|_| BeaconError::Signature)?;
-        verifier
-            .verify(&node, &digest, &signature)
-            .map_err(|_| BeaconError::Signature)
-    };
-    check(digest(genesis, node, nonce, signed), signature)?;
-    check(sheet_digest(genesis, node, sheet), sheet_signature)?;
+    let own = Signature::from_slice(signature).map_err(|_| BeaconError::Signature)?;
+    verifier
+        .verify(&node, &digest(genesis, node, nonce, signed), &own)
+        .map_err(|_| BeaconError::Signature)?;
+    read_sheet(verifier, genesis, node, sheet, sheet_signature).ok_or(BeaconError::Signature)?;
     let mut address = from;
     address.set_port(port);
     Ok(Beacon {
@@ -167,17 +165,10 @@ pub(super) fn read_answer(
     })
 }
 
-/// What a relay signs under its price sheet (`protocol/spec/wire.md`): for everyone, of no channel.
-pub(super) fn sheet_digest(genesis: GenesisHash, signer: NodeId, sheet: &[u8]) -> Digest {
-    Statement {
-        kind: "sheet",
-        genesis,
-        signer,
-        peer: [0; 32],
-        instance: [0; 32],
-        body: sheet,
-    }
-    .digest()
+/// Whether a character leaves the terminal, and the direction of the text beside it, as they are.
+fn is_plain(c: char) -> bool {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !c.is_control() && !turns
 }
 
 fn digest(genesis: GenesisHash, signer: NodeId, nonce: Nonce, body: &[u8]) -> Digest {

@@ -2,7 +2,7 @@
 
 use super::bucket::Bucket;
 use super::links::Shared;
-use super::{ConnectError, LinkEvent};
+use super::{ConnectError, Frame, LinkEvent, LinkLimits};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::sleep_until;
 use turnpike_protocol::base::{ConnectionId, NodeId, limits};
 use turnpike_protocol::talk::session::{Action, SessionError, StreamSession};
@@ -59,6 +59,8 @@ struct State {
     out: Vec<u8>,
     frames: Bucket,
     bytes: Bucket,
+    /// Its share of the node's channel.
+    places: Arc<Semaphore>,
     peer: Option<NodeId>,
     /// The node was told of the session.
     up: bool,
@@ -75,6 +77,7 @@ impl Connection {
             out: Vec::new(),
             frames: Bucket::full(limits.frames, now),
             bytes: Bucket::full(limits.bytes, now),
+            places: Arc::new(Semaphore::new(limits.waiting.max(1))),
             peer: None,
             up: false,
             closing: None,
@@ -178,7 +181,9 @@ impl Connection {
             Err(error) => return Err(End::Io(error)),
         };
         // Charged before anything is decrypted.
-        state.bytes.charge(taken, Instant::now());
+        state
+            .bytes
+            .charge(taken.saturating_add(LinkLimits::READ_COST), Instant::now());
         let mut input = &buffer[..taken];
         while !input.is_empty() {
             let now = self.shared.now();
@@ -192,8 +197,7 @@ impl Connection {
             if let Some(frame) = self.session.poll_frame() {
                 let frame = frame.to_vec();
                 state.frames.charge(1, Instant::now());
-                let connection = self.id;
-                self.emit(LinkEvent::Frame { connection, frame }).await?;
+                self.deliver(state, frame).await?;
             }
         }
         Ok(())
@@ -254,6 +258,18 @@ impl Connection {
             }
         };
         drop(tokio::time::timeout(FAREWELL, drain).await);
+    }
+
+    /// Waits until the node has handled enough of this connection's earlier frames.
+    async fn deliver(&mut self, state: &State, frame: Vec<u8>) -> Result<(), End> {
+        let place = tokio::select! {
+            biased;
+            () = self.kill.notified() => return Err(End::Killed),
+            place = state.places.clone().acquire_owned() => place.map_err(|_| End::Stopping)?,
+        };
+        let connection = self.id;
+        let frame = Frame::holding(frame, place);
+        self.emit(LinkEvent::Frame { connection, frame }).await
     }
 
     /// Waits for room in the node's channel. Others wait there too, each for one event at a time, and are served in

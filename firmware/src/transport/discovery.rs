@@ -1,19 +1,23 @@
 //! Finding relays on the link: one query by IPv4 broadcast and IPv6 multicast, answers by unicast.
 //!
-//! Datagrams stay on the link: the multicast group is link-local, the broadcast address is not routed, and both are
-//! sent with a hop limit of one.
+//! Datagrams stay on the link: multicast to all nodes is link-local, the broadcast address is not routed, and both are
+//! sent with a hop limit of one. Answers go to link-local addresses (IPv6), or to where the kernel needs no gateway
+//! (IPv4), whatever address a question claims to come from. Spec page: `protocol/spec/transport.md`.
 
 use super::Rate;
 use super::admission::Source;
 use super::beacon::{self, Beacon, MAX_NAME, Nonce, QUERY};
 use super::bucket::Bucket;
 use super::connection::canonical;
+use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use turnpike_protocol::base::GenesisHash;
@@ -22,8 +26,8 @@ use turnpike_protocol::crypto::{Keys, Verifier};
 /// UDP port that relays answer on.
 pub const DISCOVERY_PORT: u16 = 7474;
 
-/// A link-local group of no assigned meaning (RFC 4291, flag T).
-const GROUP: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0, 0x7474);
+/// All nodes on the link (RFC 4291): every socket hears it without joining, and no bridge filters it.
+const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// How often a query is sent within the time to wait: datagrams get lost.
 const TRIES: u32 = 3;
 /// Most relays that one query collects.
@@ -37,6 +41,14 @@ const ANSWERS_PER_SOURCE: Rate = Rate {
     per_second: 1,
     burst: 6,
 };
+/// Datagrams that one socket reads, whatever they are: more wait in the kernel's queue until it drops them, so that a
+/// flood costs a few thousandths of a core.
+const READS: Rate = Rate {
+    per_second: 500,
+    burst: 500,
+};
+/// Pause after the system failed to receive, such as while the interface is down.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Sources that a relay remembers for their rate.
 const MAX_SOURCES: usize = 1_024;
 
@@ -127,10 +139,9 @@ pub async fn answer_discovery(what: Discovery, interfaces: &[String]) -> io::Res
         for v6 in [false, true] {
             let socket = udp(v6)?;
             socket.set_reuse_address(true)?;
+            // Says which interface is missing.
+            index(&socket, name)?;
             socket.bind_device(Some(name.as_bytes()))?;
-            if v6 {
-                socket.join_multicast_v6(&GROUP, index(&socket, name)?)?;
-            }
             sockets.push(into_tokio(socket, unspecified(v6, DISCOVERY_PORT))?);
         }
     }
@@ -140,18 +151,30 @@ pub async fn answer_discovery(what: Discovery, interfaces: &[String]) -> io::Res
 /// Answers queries that arrive on these sockets.
 pub(super) async fn answer_on(what: Discovery, sockets: Vec<UdpSocket>) -> io::Result<()> {
     let pace = Arc::new(std::sync::Mutex::new(Pace::new(Instant::now())));
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks: tokio::task::JoinSet<Infallible> = tokio::task::JoinSet::new();
     for socket in sockets {
         let (what, pace) = (what.clone(), pace.clone());
         tasks.spawn(async move {
             let mut buffer = [0; QUERY + 1];
+            let mut reads = Bucket::full(READS, Instant::now());
             loop {
+                reads.charge(1, Instant::now());
+                if let Some(at) = reads.ready_at() {
+                    tokio::time::sleep_until(at.into()).await;
+                }
                 let (length, from) = match socket.recv_from(&mut buffer).await {
                     Ok(received) => received,
                     // An answer that came back as unreachable: the next query may be fine.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-                    Err(error) => return error,
+                    Err(error) => {
+                        tracing::debug!("questions for relays cannot be received: {error}");
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
                 };
+                if !is_neighbour(from) {
+                    continue;
+                }
                 let Some(nonce) = beacon::read_query(&buffer[..length], what.genesis) else {
                     continue;
                 };
@@ -163,15 +186,26 @@ pub(super) async fn answer_on(what: Discovery, sockets: Vec<UdpSocket>) -> io::R
                     continue;
                 }
                 if let Some(bytes) = what.answer(nonce) {
-                    drop(socket.send_to(&bytes, from).await);
+                    // Not sent where that would take a gateway, or where the queue is full: the asker asks again.
+                    let flags = SendFlags::DONTROUTE | SendFlags::DONTWAIT;
+                    let sent = || Ok(rustix::net::sendto(&socket, &bytes, flags, &from)?);
+                    drop(socket.try_io(Interest::WRITABLE, sent));
                 }
             }
         });
     }
     match tasks.join_next().await {
-        Some(Ok(error)) => Err(error),
+        Some(Ok(never)) => match never {},
         Some(Err(panic)) => Err(io::Error::other(panic)),
         None => std::future::pending().await,
+    }
+}
+
+/// Whether an address can belong to this link at all; for IPv4, the kernel knows when it sends.
+fn is_neighbour(from: SocketAddr) -> bool {
+    match from.ip() {
+        IpAddr::V4(v4) => !(v4.is_broadcast() || v4.is_multicast() || v4.is_unspecified()),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_loopback(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::admission::{Admission, Source};
 use super::connection::{Connection, canonical, weight};
-use super::{ConnectError, LinkEvent, LinkLimits, socket};
+use super::{ConnectError, LinkEvent, LinkLimits, listener, socket};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,9 +15,6 @@ use tokio::task::AbortHandle;
 use turnpike_protocol::base::{self, ConnectionId, GenesisHash, NodeId};
 use turnpike_protocol::crypto::{Keys, Verifier};
 use turnpike_protocol::talk::session::{Contact, Party, StreamSession};
-
-/// Pause after the system refused to accept, such as when file descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// All connections of a node. Clones share them. Everything runs on the tokio runtime that called.
 #[derive(Clone)]
@@ -89,18 +86,7 @@ impl Links {
     pub async fn listen(&self, address: SocketAddr) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let bound = listener.local_addr()?;
-        let links = self.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, remote)) => links.accepted(stream, remote),
-                    Err(error) => {
-                        tracing::warn!("cannot accept a connection: {error}");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        });
+        let task = tokio::spawn(listener::run(self.clone(), listener));
         self.shared.books().listeners.push(task.abort_handle());
         Ok(bound)
     }
@@ -181,7 +167,12 @@ impl Links {
         self.shared.books().connections.len()
     }
 
-    fn accepted(&self, stream: TcpStream, remote: SocketAddr) {
+    pub(super) fn limits(&self) -> &LinkLimits {
+        &self.shared.limits
+    }
+
+    /// Admits a connection that somebody made, or drops it.
+    pub(super) fn accepted(&self, stream: TcpStream, remote: SocketAddr) {
         let remote = canonical(remote);
         let id = self.shared.next_id();
         let connection = {

@@ -7,14 +7,16 @@
 //! silence hold up another's traffic.
 //!
 //! One task per connection does its own cryptography. A peer that sends too fast is read more slowly, before its bytes are
-//! decrypted; a peer that reads too slowly is disconnected. Spec page: `protocol/spec/session.md`.
+//! decrypted; a peer that reads too slowly is disconnected. Spec page: `protocol/spec/transport.md`.
 
 mod admission;
 mod beacon;
 mod bucket;
 mod connection;
 mod discovery;
+mod frame;
 mod links;
+mod listener;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ mod tests;
 pub use admission::Refusal;
 pub use beacon::{Beacon, BeaconError};
 pub use discovery::{DISCOVERY_PORT, Discovery, SignedSheet, answer_discovery, discover, discover_at};
+pub use frame::Frame;
 pub use links::Links;
 
 use std::io;
@@ -32,7 +35,7 @@ use turnpike_protocol::base::{ConnectionId, NodeId};
 use turnpike_protocol::talk::session::SessionError;
 
 /// What happened on a connection. Per connection: one `Up`, then any number of `Frame`, then one `Down`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum LinkEvent {
     /// The peer has proven who it is.
     Up {
@@ -52,7 +55,7 @@ pub enum LinkEvent {
         /// From where.
         connection: ConnectionId,
         /// Version byte, kind, body.
-        frame: Vec<u8>,
+        frame: Frame,
     },
     /// The connection is over; nothing more is sent or received.
     Down {
@@ -68,6 +71,8 @@ pub enum LinkEvent {
 pub struct LinkLimits {
     /// Connections in all.
     pub connections: usize,
+    /// Of these, kept for connections that this node makes: strangers cannot cut it off.
+    pub outgoing: usize,
     /// Connections of one source: an IPv4 address, an IPv6 /64, or a link-local address. A household behind one
     /// address fits.
     pub connections_per_source: usize,
@@ -82,10 +87,15 @@ pub struct LinkLimits {
     pub handshakes_per_source: Rate,
     /// Handshakes per second of all together: each costs milliseconds of a small processor.
     pub handshakes: Rate,
+    /// Connections taken off the system's queue, welcome or not; the others wait in it. Bounds what refusing costs.
+    pub accepts: Rate,
     /// Frames per second of one connection. A purchase needs a few; a gigabit of traffic 30.
     pub frames: Rate,
-    /// Bytes per second of one connection, charged before they are decrypted.
+    /// Bytes per second of one connection, charged before they are decrypted. Each read is charged [`Self::READ_COST`]
+    /// more, so that single bytes cannot keep a processor awake.
     pub bytes: Rate,
+    /// Frames of one connection that may wait for the node: it cannot fill the node's channel.
+    pub waiting: usize,
     /// Plain bytes that may wait to be sent on one connection; beyond, its peer is too slow and is disconnected.
     pub queued_bytes: usize,
     /// How long connecting may take, handshake apart.
@@ -101,10 +111,16 @@ pub struct Rate {
     pub burst: u32,
 }
 
+impl LinkLimits {
+    /// Bytes that a read is charged besides those that it brought: about what waking up costs.
+    pub const READ_COST: usize = 256;
+}
+
 impl Default for LinkLimits {
     fn default() -> Self {
         LinkLimits {
             connections: MAX_CONNECTIONS,
+            outgoing: 32,
             connections_per_source: 32,
             sessions_per_peer: 2,
             half_open: 64,
@@ -117,14 +133,19 @@ impl Default for LinkLimits {
                 per_second: 50,
                 burst: 100,
             },
+            accepts: Rate {
+                per_second: 200,
+                burst: 200,
+            },
             frames: Rate {
                 per_second: 200,
-                burst: 1_000,
+                burst: 400,
             },
             bytes: Rate {
                 per_second: 256 * 1024,
                 burst: 512 * 1024,
             },
+            waiting: 8,
             queued_bytes: 32 * MAX_FRAME,
             connect_timeout: Duration::from_secs(10),
         }

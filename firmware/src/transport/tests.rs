@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use turnpike_protocol::base::{self, GenesisHash};
-use turnpike_protocol::crypto::{CoinType, Keys, Seed, Verifier};
+use turnpike_protocol::base::{self, BlockHeight, ByteCount, GenesisHash, Msat, limits};
+use turnpike_protocol::crypto::{CoinType, Keys, Seed, Statement, Verifier};
 use turnpike_protocol::talk::session::{Action, Contact, Party, StreamSession};
-use turnpike_protocol::wire::VERSION;
+use turnpike_protocol::wire::{self, BindingClass, PriceSheet, VERSION};
 
 const GENESIS: GenesisHash = GenesisHash::from_bytes([3; 32]);
 const SOON: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ impl Node {
 
     async fn frame(&mut self) -> Vec<u8> {
         match self.event().await {
-            LinkEvent::Frame { frame, .. } => frame,
+            LinkEvent::Frame { frame, .. } => frame.into(),
             other => panic!("{other:?}"),
         }
     }
@@ -78,7 +78,7 @@ impl Node {
         tokio::spawn(async move {
             while let Some(event) = self.events.recv().await {
                 if let LinkEvent::Frame { connection, frame } = event {
-                    self.links.send(connection, frame);
+                    self.links.send(connection, frame.into());
                 }
             }
         });
@@ -533,10 +533,32 @@ async fn stopping_ends_everything_and_accepts_nothing_more() {
     ));
 }
 
+fn sheet(version: u8) -> Vec<u8> {
+    wire::encode(&PriceSheet {
+        version: version.into(),
+        valid_until: BlockHeight::new(1_000),
+        up: Msat::new(2_000),
+        down: Msat::new(2_000),
+        per_second: Msat::new(0),
+        free: ByteCount::new(0),
+        window_min: ByteCount::new(limits::MIN_WINDOW),
+        window_max: ByteCount::new(limits::DEFAULT_WINDOW),
+        class: BindingClass::Address,
+    })
+}
+
 fn discovery(seed: u8, name: &str) -> (Discovery, watch::Sender<Option<SignedSheet>>) {
     let keys = keys(seed);
-    let sheet = vec![seed; 20];
-    let digest = beacon::sheet_digest(GENESIS, keys.node(), &sheet);
+    let sheet = sheet(seed);
+    let digest = Statement {
+        kind: "sheet",
+        genesis: GENESIS,
+        signer: keys.node(),
+        peer: [0; 32],
+        instance: [0; 32],
+        body: &sheet,
+    }
+    .digest();
     let signature = keys.sign(&digest).serialize();
     let (sender, receiver) = watch::channel(Some(SignedSheet { sheet, signature }));
     let what = Discovery {
@@ -566,7 +588,7 @@ async fn relays_are_found_with_identity_port_and_signed_sheet() {
     let first = found.iter().find(|beacon| beacon.node == keys(1).node()).unwrap();
     assert_eq!(first.name, "café");
     assert_eq!(first.address, "127.0.0.1:7473".parse().unwrap());
-    assert_eq!(first.sheet, [1; 20]);
+    assert_eq!(first.sheet, sheet(1));
     assert!(found.iter().any(|beacon| beacon.name.len() == 128));
     let other = GenesisHash::from_bytes([8; 32]);
     assert!(discover_at(&targets, other, wait).await.unwrap().is_empty());
