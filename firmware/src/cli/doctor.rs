@@ -1,10 +1,19 @@
 //! What is wrong, seen from outside the daemon and from inside.
 
-use super::{Failure, Output, Place, daemon, show};
+use super::{Failure, Output, Place, amount, daemon, show};
+use crate::chain::{Auth, Backend, Bitcoind};
 use crate::config::Config;
 use crate::control::{Check, CheckState, ClientError, ControlClient, Request, Response};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
+use turnpike_protocol::base::ByteCount;
+
+/// Free bytes below which a node is warned, and below which it will soon stop: each commit goes to new pages.
+const LITTLE_SPACE: u64 = 256 * 1024 * 1024;
+const NO_SPACE: u64 = 16 * 1024 * 1024;
+/// How long the chain back end may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(place: &Place, output: &Output) -> Result<(), Failure> {
     let path = place.config_path();
@@ -21,7 +30,9 @@ pub(super) fn run(place: &Place, output: &Output) -> Result<(), Failure> {
     };
     if let Ok(folder) = place.data_dir() {
         checks.extend(files(&folder));
+        checks.push(space(&folder));
     }
+    checks.push(namespaces());
     let socket = place
         .socket()
         .map_err(|failure| finish(output, &checks).err().unwrap_or(failure))?;
@@ -41,6 +52,8 @@ pub(super) fn run(place: &Place, output: &Output) -> Result<(), Failure> {
                 _ => "run this as the user who runs turnpiked",
             };
             checks.push(bad("daemon", "it is not running, or not for this user", remedy));
+            // While it runs, it says itself whether its chain answers.
+            checks.extend(config.as_ref().map(chain));
             // While it runs, it has the port and the gate itself.
             if let Some(config) = &config {
                 checks.push(match config.preflight() {
@@ -84,6 +97,68 @@ fn files(folder: &Path) -> Vec<Check> {
     checks
 }
 
+/// A node that cannot write stops.
+fn space(folder: &Path) -> Check {
+    let free = match rustix::fs::statvfs(folder) {
+        Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
+        Err(error) => return bad("disk space", error, "make the data folder with `turnpike init`"),
+    };
+    judge_space(free)
+}
+
+fn judge_space(free: u64) -> Check {
+    let found = format!("{} free", amount::bytes(ByteCount::new(free)));
+    let remedy = "free some space: a node that cannot write stops";
+    if free < NO_SPACE {
+        bad("disk space", found, remedy)
+    } else if free < LITTLE_SPACE {
+        poor("disk space", found, remedy)
+    } else {
+        good("disk space", found)
+    }
+}
+
+/// Only the demo and the tests need them.
+fn namespaces() -> Check {
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(path).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let forbidden = read("/proc/sys/user/max_user_namespaces") == Some(0)
+        || read("/proc/sys/kernel/unprivileged_userns_clone") == Some(0);
+    match forbidden {
+        false => good("user namespaces", "allowed"),
+        true => poor(
+            "user namespaces",
+            "forbidden; the demo needs them, a node does not",
+            "run `sysctl -w user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1`",
+        ),
+    }
+}
+
+fn chain(config: &Config) -> Check {
+    let ask = || {
+        let auth = Auth::Cookie(config.chain.cookie.clone());
+        let backend = Bitcoind::new(&config.chain.url, auth, PATIENCE).map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        runtime.block_on(backend.tip()).map_err(|error| error.to_string())
+    };
+    match ask() {
+        Ok(tip) => good(
+            "chain",
+            format!("{} answers, height {}", config.chain.url, tip.height),
+        ),
+        Err(error) => bad(
+            "chain",
+            error,
+            "check url and cookie in [chain], and that the back end runs",
+        ),
+    }
+}
+
 fn finish(output: &Output, checks: &[Check]) -> Result<(), Failure> {
     output.line(&serde_json::json!({ "checks": checks }), &show::checks(checks))?;
     let bad = checks
@@ -108,11 +183,41 @@ fn good(name: &str, found: impl ToString) -> Check {
     }
 }
 
+fn poor(name: &str, found: impl ToString, remedy: impl ToString) -> Check {
+    Check {
+        state: CheckState::Poor,
+        ..bad(name, found, remedy)
+    }
+}
+
 fn bad(name: &str, found: impl ToString, remedy: impl ToString) -> Check {
     Check {
         name: name.to_owned(),
         state: CheckState::Bad,
         found: found.to_string(),
         remedy: remedy.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_space_warns_and_none_fails() {
+        assert_eq!(judge_space(NO_SPACE - 1).state, CheckState::Bad);
+        assert_eq!(judge_space(NO_SPACE).state, CheckState::Poor);
+        assert_eq!(judge_space(LITTLE_SPACE).state, CheckState::Good);
+        assert_eq!(space(Path::new("/nosuchfolder")).state, CheckState::Bad);
+        assert_ne!(space(Path::new("/")).found, "0 B free");
+    }
+
+    #[test]
+    fn a_chain_that_does_not_answer_is_named() {
+        let text = "[node]\ndata_dir = \"d\"\n[chain]\nbackend = \"play\"\nurl = \"http://127.0.0.1:1\"\n";
+        let config = Config::parse(Path::new("turnpike.toml"), text).unwrap();
+        let check = chain(&config);
+        assert_eq!(check.state, CheckState::Bad);
+        assert!(check.found.contains("http://127.0.0.1:1"), "{}", check.found);
     }
 }

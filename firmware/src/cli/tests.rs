@@ -60,7 +60,7 @@ fn every_command_of_the_manual_is_understood() {
         &format!("clients exempt {id}"),
         "refund export",
         "backup /media/card/backup",
-        "restore /media/card/backup --data-dir /tmp/x",
+        "restore /media/card/backup --data-dir /media/x",
         "doctor",
         "events --json",
         "completions bash",
