@@ -56,6 +56,8 @@ need_network() {
     need iperf3 iperf3
     need curl curl
     need mmdebstrap mmdebstrap
+    # With these mmdebstrap unpacks a Bitcoin node without being root.
+    [ "$(id -u)" = 0 ] || need fakechroot fakechroot fakeroot
     need unshare util-linux
 }
 
