@@ -1,6 +1,7 @@
 //! Buying: from finding a relay to the last byte used, over as many sessions and channels as that takes.
 
 use super::news::{News, show, step};
+use super::open::left;
 use super::relay::Relay;
 use super::{Desk, figures, refusal};
 use crate::control::{Failed, Hex, Progress, Purchase, Responder, Response, Target};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant as Deadline;
 use turnpike_protocol::base::{ByteCount, Msat, NodeId, Sat, Slot};
 use turnpike_protocol::market::{BuyerState, BuyerView};
-use turnpike_protocol::node::{Command, Event, Node};
+use turnpike_protocol::node::{ChannelView, Command, Event, Node, Role};
 
 /// How long a relay that went away is called again before its purchase is left to itself.
 const CALL_FOR: Duration = Duration::from_secs(10 * 60);
@@ -40,6 +41,55 @@ pub(super) struct Wish {
     pub lifetime_blocks: Option<u32>,
 }
 
+/// A purchase on its way.
+struct Course {
+    /// So much in all; `None` for as much as `max` pays.
+    ordered: Option<ByteCount>,
+    /// The most to spend in all.
+    max: Msat,
+    relay: Relay,
+    news: News,
+    /// What was bought from channels before the present one.
+    past: Past,
+}
+
+/// What was used and spent in channels that are used up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Past {
+    used: ByteCount,
+    spent: Msat,
+}
+
+impl Past {
+    fn plus(self, view: &BuyerView) -> Past {
+        Past {
+            used: self.used.saturating_add(view.used),
+            spent: self.spent.saturating_add(view.spent),
+        }
+    }
+
+    /// What is still to be bought for how much; `None` if that is nothing.
+    fn rest(self, ordered: Option<ByteCount>, max: Msat) -> Option<(Option<ByteCount>, Msat)> {
+        let bytes = ordered.map(|o| o.saturating_sub(self.used));
+        let max = max.saturating_sub(self.spent);
+        (bytes != Some(ByteCount::ZERO) && max > Msat::ZERO).then_some((bytes, max))
+    }
+}
+
+impl Course {
+    /// The purchase over all of its channels.
+    fn shown(&self, view: &BuyerView) -> Purchase {
+        let Past { used, spent } = self.past.plus(view);
+        Purchase {
+            ordered_bytes: self.ordered,
+            max_msat: self.max,
+            used_bytes: used,
+            spent_msat: spent,
+            ..Purchase::new(self.relay.node, view)
+        }
+    }
+}
+
 impl Desk {
     /// Carries a purchase out. A user who goes away before it began calls it off; one who goes away later does not.
     pub(super) async fn buy(&self, wish: Wish, responder: &Responder) -> Result<Response, Failed> {
@@ -59,15 +109,27 @@ impl Desk {
             prepared = self.prepare(&wish, responder) => prepared,
             () = responder.gone() => Err(Failed::refused("the user went away before the purchase began", "")),
         };
-        let mut relay = prepared?;
-        let mut news = News::of(&self.core);
-        let command = Command::Buy {
-            connection: relay.connection,
-            bytes: wish.bytes,
+        let relay = prepared?;
+        let news = News::of(&self.core);
+        self.order(&relay, wish.bytes, max).await?;
+        let course = Course {
+            ordered: wish.bytes,
+            max,
+            relay,
+            news,
+            past: Past::default(),
+        };
+        self.follow(&wish, course, responder).await
+    }
+
+    async fn order(&self, relay: &Relay, bytes: Option<ByteCount>, max: Msat) -> Result<(), Failed> {
+        let connection = relay.connection;
+        let buy = Command::Buy {
+            connection,
+            bytes,
             max,
         };
-        self.core.command(command).await?.map_err(refusal::command)?;
-        self.follow(&wish, &mut relay, &mut news, responder).await
+        self.core.command(buy).await?.map_err(refusal::command)
     }
 
     /// A relay with a session, a known offer, and a channel in which it takes something.
@@ -108,15 +170,13 @@ impl Desk {
     async fn follow(
         &self,
         wish: &Wish,
-        relay: &mut Relay,
-        news: &mut News,
+        mut course: Course,
         responder: &Responder,
     ) -> Result<Response, Failed> {
-        let node = relay.node;
+        let node = course.relay.node;
         let mut last: Option<(BuyerState, Deadline)> = None;
-        let mut replaced: Option<Slot> = None;
         loop {
-            let event = news.next_or_moment(LOOK_EVERY).await?;
+            let event = course.news.next_or_moment(LOOK_EVERY).await?;
             // The state as it is now: news may be older than the order.
             let view = self
                 .core
@@ -124,37 +184,50 @@ impl Desk {
                 .await?
                 .unwrap_or_default();
             if figures::is_over(view.state) {
-                return Ok(Response::Bought(Purchase::new(node, &view)));
+                return Ok(Response::Bought(course.shown(&view)));
             }
             let changed = last.is_none_or(|(state, _)| state != view.state);
             if changed || last.is_some_and(|(_, told)| told.elapsed() >= LINE_EVERY) {
-                show(responder, Progress::Purchase(Purchase::new(node, &view)));
+                show(responder, Progress::Purchase(course.shown(&view)));
                 last = Some((view.state, Deadline::now()));
             }
-            if changed && view.state == BuyerState::Ceiling {
-                let text =
-                    "the relay takes no more before further confirmations; it goes on by itself".to_owned();
-                step(responder, text);
-            }
-            if view.state == BuyerState::ChannelUsedUp {
-                if let Some(answer) = self
-                    .used_up(wish, relay, &view, changed, &mut replaced, responder)
-                    .await?
-                {
-                    return Ok(answer);
+            match view.state {
+                BuyerState::Ceiling if changed => {
+                    step(
+                        responder,
+                        "the relay takes no more before further confirmations; it goes on by itself",
+                    );
                 }
+                BuyerState::ChannelUsedUp if wish.auto => {
+                    if let Err(failed) = self.renew(wish, &mut course, responder).await {
+                        self.end(&course.relay).await?;
+                        return Err(failed);
+                    }
+                }
+                BuyerState::ChannelUsedUp => {
+                    if changed {
+                        step(
+                            responder,
+                            "the channel is used up; what is paid can still be used",
+                        );
+                    }
+                    if view.left <= STRANDED {
+                        self.end(&course.relay).await?;
+                        return Ok(Response::Bought(course.shown(&view)));
+                    }
+                }
+                _ => {}
             }
             match event {
-                Some(Event::PeerGone { connection, .. }) if connection == relay.connection => {
-                    self.call_again(relay, responder).await?;
+                Some(Event::PeerGone { connection, .. }) if connection == course.relay.connection => {
+                    self.call_again(&mut course.relay, responder).await?;
                 }
                 Some(Event::PeerProblem {
                     connection,
                     code,
                     detail,
-                }) if connection == relay.connection => {
-                    let text = refusal::peer(code, detail).to_string();
-                    step(responder, text);
+                }) if connection == course.relay.connection => {
+                    step(responder, refusal::peer(code, detail).to_string());
                 }
                 Some(event @ Event::OverClaim { .. }) => show(responder, self.tell(event).await?),
                 Some(event @ Event::Receipt { peer, .. }) if peer == node => {
@@ -165,49 +238,47 @@ impl Desk {
         }
     }
 
-    /// The channel that pays is used up: opens another where that was ordered, else ends once the credit is used.
-    async fn used_up(
-        &self,
-        wish: &Wish,
-        relay: &mut Relay,
-        view: &BuyerView,
-        changed: bool,
-        replaced: &mut Option<Slot>,
-        responder: &Responder,
-    ) -> Result<Option<Response>, Failed> {
-        let node = relay.node;
-        let ready = self.core.look(move |n| n.paying_channel(&node)).await?;
-        if wish.auto {
-            // A new one is there, and its first payment on the way.
-            if ready.is_some() && ready == *replaced {
-                return Ok(None);
-            }
-            let slot = match ready {
-                Some(slot) => Ok(slot),
-                None => self.another(wish, relay, responder).await,
-            };
-            let credited = match slot {
-                Ok(slot) => self.until_credit(relay, slot, responder).await.map(|()| slot),
-                Err(failed) => Err(failed),
-            };
-            match credited {
-                Ok(slot) => *replaced = Some(slot),
-                Err(failed) => {
-                    self.end(relay).await?;
-                    return Err(failed);
-                }
-            }
-            return Ok(None);
+    /// The channel that pays is used up: goes on in another one, opened now if there is none.
+    async fn renew(&self, wish: &Wish, course: &mut Course, responder: &Responder) -> Result<(), Failed> {
+        let node = course.relay.node;
+        let (worn, fresh) = self
+            .core
+            .look(move |n| worn_and_fresh(&n.channels(), node))
+            .await?;
+        // A relay takes two channels of one peer: those used up earlier have to make room.
+        let (&last, earlier) = worn.split_last().ok_or_else(|| {
+            Failed::refused(
+                "the channel that paid is closed",
+                "buy again, which opens another",
+            )
+        })?;
+        self.close(earlier).await?;
+        let slot = match fresh {
+            Some(slot) => slot,
+            None => self.another(wish, &course.relay, responder).await?,
+        };
+        self.until_credit(&mut course.relay, slot, responder).await?;
+        let view = self.core.look(move |n| active(n, node)).await?;
+        let Some(view) = view.filter(|v| v.state == BuyerState::ChannelUsedUp) else {
+            // It ended meanwhile, or goes on by itself.
+            return Ok(());
+        };
+        self.end(&course.relay).await?;
+        self.close(&[last]).await?;
+        let past = course.past.plus(&view);
+        if let Some((bytes, max)) = past.rest(course.ordered, course.max) {
+            course.past = past;
+            self.order(&course.relay, bytes, max).await?;
         }
-        if changed {
-            let text = "the channel is used up; what is paid can still be used".to_owned();
-            step(responder, text);
+        Ok(())
+    }
+
+    /// Asks for the settlement of channels that are used up. One that is closing already is left as it is.
+    async fn close(&self, slots: &[Slot]) -> Result<(), Failed> {
+        for slot in slots {
+            let _closing_already = self.core.command(Command::Close { slot: *slot }).await?;
         }
-        if view.left > STRANDED {
-            return Ok(None);
-        }
-        self.end(relay).await?;
-        Ok(Some(Response::Bought(Purchase::new(node, view))))
+        Ok(())
     }
 
     async fn another(&self, wish: &Wish, relay: &Relay, responder: &Responder) -> Result<Slot, Failed> {
@@ -313,4 +384,98 @@ fn view_of(node: &Node, relay: NodeId) -> Option<BuyerView> {
 /// A purchase from this relay that is not over.
 fn active(node: &Node, relay: NodeId) -> Option<BuyerView> {
     view_of(node, relay).filter(|view| !figures::is_over(view.state))
+}
+
+/// Open channels to this relay that are used up, or refused before that, and one that can pay next.
+fn worn_and_fresh(channels: &[ChannelView], relay: NodeId) -> (Vec<Slot>, Option<Slot>) {
+    let open = |c: &&ChannelView| {
+        c.role == Role::Payer && c.peer == relay && matches!(c.state, "unconfirmed" | "open")
+    };
+    let open: Vec<&ChannelView> = channels.iter().filter(open).collect();
+    let (mut worn, mut fresh): (Vec<&ChannelView>, Vec<&ChannelView>) =
+        open.into_iter().partition(|c| left(c) == Msat::ZERO);
+    if worn.is_empty() && !fresh.is_empty() {
+        // The relay takes no more in the one that paid, which is the oldest.
+        worn.push(fresh.remove(0));
+    }
+    (
+        worn.iter().map(|c| c.slot).collect(),
+        fresh.first().map(|c| c.slot),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use turnpike_protocol::base::BlockHeight;
+
+    const RELAY: NodeId = NodeId::from_bytes([1; 32]);
+
+    fn channel(slot: u32, total: u64) -> ChannelView {
+        ChannelView {
+            slot: Slot(slot),
+            id: None,
+            role: Role::Payer,
+            peer: RELAY,
+            capacity: Sat::new(10_000),
+            total: Msat::new(total),
+            expiry: BlockHeight::new(1_000),
+            settle_by: BlockHeight::new(900),
+            outpoint: None,
+            funded_at: None,
+            state: "open",
+            spent_by: None,
+            funding_fee: Sat::ZERO,
+            ceiling: Msat::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_used_up_channel_makes_room_for_the_next() {
+        let (used_up, half) = (channel(3, 10_000_000), channel(5, 5_000_000));
+        assert_eq!(
+            worn_and_fresh(&[used_up.clone(), half.clone()], RELAY),
+            (vec![Slot(3)], Some(Slot(5)))
+        );
+        assert_eq!(
+            worn_and_fresh(std::slice::from_ref(&used_up), RELAY),
+            (vec![Slot(3)], None)
+        );
+        // Refused before it was used up.
+        assert_eq!(
+            worn_and_fresh(std::slice::from_ref(&half), RELAY),
+            (vec![Slot(5)], None)
+        );
+        let others = [
+            ChannelView {
+                state: "closing",
+                ..used_up.clone()
+            },
+            ChannelView {
+                role: Role::Payee,
+                ..used_up.clone()
+            },
+            ChannelView {
+                peer: NodeId::from_bytes([2; 32]),
+                ..used_up
+            },
+        ];
+        assert_eq!(worn_and_fresh(&others, RELAY), (Vec::new(), None));
+    }
+
+    #[test]
+    fn what_earlier_channels_bought_is_not_bought_again() {
+        let view = |used, spent| BuyerView {
+            used: ByteCount::new(used),
+            spent: Msat::new(spent),
+            ..BuyerView::default()
+        };
+        let past = Past::default().plus(&view(70, 600)).plus(&view(20, 300));
+        let rest = |ordered, max| past.rest(ordered, Msat::new(max));
+        let ordered = |bytes| Some(ByteCount::new(bytes));
+        assert_eq!(rest(ordered(100), 1_000), Some((ordered(10), Msat::new(100))));
+        assert_eq!(rest(None, 1_000), Some((None, Msat::new(100))));
+        assert_eq!(rest(ordered(90), 1_000), None);
+        assert_eq!(rest(ordered(100), 900), None);
+    }
 }

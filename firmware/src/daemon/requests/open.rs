@@ -38,7 +38,7 @@ impl Desk {
         capacity: Option<Sat>,
         lifetime: Option<u32>,
     ) -> Result<Response, Failed> {
-        let relay = self.find(target, true).await?;
+        let relay = self.find(target, false).await?;
         let offer = self.ask_offer(&relay).await?;
         let plan = self.plan(&offer, capacity, lifetime)?;
         let node = relay.node;

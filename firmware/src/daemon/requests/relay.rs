@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::Duration;
+use turnpike_protocol::base::limits::MAX_CONNECTIONS;
 use turnpike_protocol::base::{ConnectionId, NodeId};
 use turnpike_protocol::crypto::Verifier;
 use turnpike_protocol::node::{Command, Event, Offer, read_sheet};
@@ -188,7 +189,7 @@ impl Desk {
             )
         };
         let connection = refusal::within(CONNECT_WITHIN, connecting, late).await?;
-        self.remember(connection, address).await?;
+        self.remember(connection, address);
         let hello = async {
             loop {
                 // Looked at first: the hello may have come before we could wait for it.
@@ -316,12 +317,13 @@ impl Desk {
             .copied()
     }
 
-    async fn remember(&self, connection: ConnectionId, address: SocketAddr) -> Result<(), Failed> {
-        let live = self.core.look(|n| n.view().sessions).await?;
+    fn remember(&self, connection: ConnectionId, address: SocketAddr) {
         let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
-        called.retain(|c, _| live.iter().any(|(l, _)| l == c));
         called.insert(connection, address);
-        Ok(())
+        // Numbers only rise: the lowest are those of sessions that are long gone.
+        while called.len() > MAX_CONNECTIONS {
+            called.pop_first();
+        }
     }
 }
 
