@@ -33,7 +33,11 @@ pub enum ChainKind {
 }
 
 enum Chain {
-    Play { child: Child, port: u16, folder: PathBuf },
+    Play {
+        child: Child,
+        port: u16,
+        folder: PathBuf,
+    },
     Bitcoind(Box<Bitcoind>),
 }
 
@@ -60,16 +64,31 @@ pub struct Site {
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     let folder = own.parent().expect("a folder");
-    let folder = if folder.ends_with("deps") { folder.parent().expect("a folder") } else { folder };
+    let folder = if folder.ends_with("deps") {
+        folder.parent().expect("a folder")
+    } else {
+        folder
+    };
     let path = folder.join(name);
-    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --workspace` first",
+        path.display()
+    );
     path
 }
 
 fn sh(line: &str) {
     let mut words = line.split(' ');
-    let output = Command::new(words.next().expect("a word")).args(words).output().expect("ip from iproute2");
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(words.next().expect("a word"))
+        .args(words)
+        .output()
+        .expect("ip from iproute2");
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 impl Site {
@@ -77,15 +96,31 @@ impl Site {
     /// `price` is in millisatoshi per MiB, both ways; `more` is appended to the relay's configuration file.
     pub fn new(plan: Plan, kind: ChainKind, price: u64, more: &str) -> Site {
         let lab = Lab::new(plan);
-        let folder = tempfile::Builder::new().prefix("turnpike-site-").tempdir().expect("temporary directory");
+        let folder = tempfile::Builder::new()
+            .prefix("turnpike-site-")
+            .tempdir()
+            .expect("temporary directory");
         side_network(&lab);
         let chain = Chain::start(kind, folder.path());
-        let clients = (0..lab.clients()).map(|i| Node::new(lab.client(i).clone(), folder.path().join(format!("client{i}")))).collect();
+        let clients = (0..lab.clients())
+            .map(|i| Node::new(lab.client(i).clone(), folder.path().join(format!("client{i}"))))
+            .collect();
         let relay = Node::new(lab.relay().clone(), folder.path().join("relay"));
-        let site = Site { lab, chain, relay, clients, folder };
-        site.relay.write_config(&site.chain.section(), &relay_section(price, more));
+        let site = Site {
+            lab,
+            chain,
+            relay,
+            clients,
+            folder,
+        };
+        site.relay
+            .write_config(&site.chain.section(), &relay_section(price, more));
         for client in &site.clients {
-            let section = format!("[client]\nrelay = \"{}:{PORT}\"\ninterface = \"{}\"\n", Lab::RELAY4, Lab::ETH);
+            let section = format!(
+                "[client]\nrelay = \"{}:{PORT}\"\ninterface = \"{}\"\n",
+                Lab::RELAY4,
+                Lab::ETH
+            );
             client.write_config(&site.chain.section(), &section);
         }
         for node in site.nodes() {
@@ -122,14 +157,16 @@ impl Site {
         };
         // The play chain has no wallet: its blocks go to a node's own address.
         let address = address.unwrap_or_else(|_| Value::String(self.clients[0].address()));
-        self.rpc("generatetoaddress", json!([blocks, address])).expect("generatetoaddress");
+        self.rpc("generatetoaddress", json!([blocks, address]))
+            .expect("generatetoaddress");
     }
 
     /// Asks the chain.
     pub fn rpc(&self, method: &str, params: Value) -> Result<Value, String> {
         match &self.chain {
             Chain::Play { port, folder, .. } => {
-                let cookie = fs::read_to_string(folder.join(".cookie")).map_err(|e| format!("cookie: {e}"))?;
+                let cookie =
+                    fs::read_to_string(folder.join(".cookie")).map_err(|e| format!("cookie: {e}"))?;
                 call(*port, &cookie, method, &params)
             }
             Chain::Bitcoind(node) => node.call(method, params),
@@ -138,7 +175,10 @@ impl Site {
 
     /// The chain's height.
     pub fn height(&self) -> u64 {
-        self.rpc("getblockcount", json!([])).expect("getblockcount").as_u64().expect("a height")
+        self.rpc("getblockcount", json!([]))
+            .expect("getblockcount")
+            .as_u64()
+            .expect("a height")
     }
 
     /// Gives client `i` this many spendable satoshi.
@@ -151,12 +191,15 @@ impl Site {
             }
             Chain::Bitcoind(node) => {
                 let bitcoin = sat as f64 / 1e8;
-                node.call("sendtoaddress", json!([address, format!("{bitcoin:.8}")])).expect("sendtoaddress");
+                node.call("sendtoaddress", json!([address, format!("{bitcoin:.8}")]))
+                    .expect("sendtoaddress");
                 node.mine(1);
             }
         }
         wait_for("the client's coins", || {
-            self.clients[i].ask(&["wallet", "balance"])["confirmed_sat"].as_u64().is_some_and(|s| s >= sat)
+            self.clients[i].ask(&["wallet", "balance"])["confirmed_sat"]
+                .as_u64()
+                .is_some_and(|s| s >= sat)
         });
     }
 }
@@ -177,9 +220,15 @@ fn side_network(lab: &Lab) {
     sh("ip link add chain0 type bridge");
     sh(&format!("ip addr add {CHAIN4}/24 dev chain0"));
     sh("ip link set chain0 up");
-    let hosts: Vec<&Host> = (0..lab.clients()).map(|i| lab.client(i)).chain([lab.relay()]).collect();
+    let hosts: Vec<&Host> = (0..lab.clients())
+        .map(|i| lab.client(i))
+        .chain([lab.relay()])
+        .collect();
     for (i, host) in hosts.iter().enumerate() {
-        sh(&format!("ip link add side{i} type veth peer name chain0 netns {}", host.name()));
+        sh(&format!(
+            "ip link add side{i} type veth peer name chain0 netns {}",
+            host.name()
+        ));
         sh(&format!("ip link set side{i} master chain0 up"));
         host.run(&format!("ip addr add 10.99.0.{}/24 dev chain0", 10 + i));
         host.run("ip link set chain0 up");
@@ -191,12 +240,21 @@ impl Chain {
         match kind {
             ChainKind::Bitcoind => {
                 let bind = format!("-rpcbind={CHAIN4}");
-                Chain::Bitcoind(Box::new(Bitcoind::start_with(&[&bind, "-rpcallowip=10.99.0.0/24"])))
+                Chain::Bitcoind(Box::new(Bitcoind::start_with(&[
+                    &bind,
+                    "-rpcallowip=10.99.0.0/24",
+                ])))
             }
             ChainKind::Play => {
                 let (port, folder) = (free_port(), folder.join("playchain"));
                 let child = Command::new(program("turnpike-playchain"))
-                    .args(["--listen", &format!("0.0.0.0:{port}"), "--block-time", "0", "--folder"])
+                    .args([
+                        "--listen",
+                        &format!("0.0.0.0:{port}"),
+                        "--block-time",
+                        "0",
+                        "--folder",
+                    ])
                     .arg(&folder)
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
@@ -223,7 +281,11 @@ impl Chain {
 impl Node {
     fn new(host: Host, folder: PathBuf) -> Node {
         fs::create_dir_all(&folder).expect("a folder");
-        Node { host, folder, child: None }
+        Node {
+            host,
+            folder,
+            child: None,
+        }
     }
 
     fn config(&self) -> PathBuf {
@@ -232,13 +294,21 @@ impl Node {
 
     fn write_config(&self, chain: &str, rest: &str) {
         let data = self.folder.join("data");
-        let node = format!("[node]\nname = \"{}\"\ndata_dir = \"{}\"\n", self.host.name(), data.display());
+        let node = format!(
+            "[node]\nname = \"{}\"\ndata_dir = \"{}\"\n",
+            self.host.name(),
+            data.display()
+        );
         fs::write(self.config(), format!("{node}{chain}{rest}")).expect("the configuration");
     }
 
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).expect("a log");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .expect("a log");
         let child = self
             .host
             .command(program("turnpiked"))
@@ -252,8 +322,16 @@ impl Node {
         self.child = Some(child);
         let end = Instant::now() + PATIENCE;
         while self.try_ask(&["status"]).is_err() {
-            let ended = self.child.as_mut().is_some_and(|c| c.try_wait().expect("wait").is_some());
-            assert!(!ended && Instant::now() < end, "turnpiked on {} did not start:\n{}", self.host.name(), self.log());
+            let ended = self
+                .child
+                .as_mut()
+                .is_some_and(|c| c.try_wait().expect("wait").is_some());
+            assert!(
+                !ended && Instant::now() < end,
+                "turnpiked on {} did not start:\n{}",
+                self.host.name(),
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -268,13 +346,19 @@ impl Node {
 
     /// Asks the daemon to go down and waits for it.
     pub fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
         let _ = Command::new("kill").arg(child.id().to_string()).status();
         let end = Instant::now() + PATIENCE;
         while child.try_wait().expect("wait").is_none() {
             if Instant::now() > end {
                 let _ = child.kill();
-                panic!("turnpiked on {} did not go down:\n{}", self.host.name(), self.log());
+                panic!(
+                    "turnpiked on {} did not go down:\n{}",
+                    self.host.name(),
+                    self.log()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -293,7 +377,12 @@ impl Node {
     /// The command line, as the owner of this node would type it.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.host.command(program("turnpike"));
-        command.arg("--config").arg(self.config()).arg("--json").args(words).stdin(Stdio::null());
+        command
+            .arg("--config")
+            .arg(self.config())
+            .arg("--json")
+            .args(words)
+            .stdin(Stdio::null());
         command
     }
 
@@ -306,17 +395,29 @@ impl Node {
         }
         // Streams end with the answer: the last line counts.
         let last = text.trim().lines().last().unwrap_or("null");
-        serde_json::from_str(&text).or_else(|_| serde_json::from_str(last)).map_err(|e| format!("{e}: {text}"))
+        serde_json::from_str(&text)
+            .or_else(|_| serde_json::from_str(last))
+            .map_err(|e| format!("{e}: {text}"))
     }
 
     /// Asks what must be answered.
     pub fn ask(&self, words: &[&str]) -> Value {
-        self.try_ask(words).unwrap_or_else(|e| panic!("{}: turnpike {}: {e}\n{}", self.host.name(), words.join(" "), self.log()))
+        self.try_ask(words).unwrap_or_else(|e| {
+            panic!(
+                "{}: turnpike {}: {e}\n{}",
+                self.host.name(),
+                words.join(" "),
+                self.log()
+            )
+        })
     }
 
     /// A receiving address of its wallet.
     pub fn address(&self) -> String {
-        self.ask(&["wallet", "address"])["address"].as_str().expect("an address").to_owned()
+        self.ask(&["wallet", "address"])["address"]
+            .as_str()
+            .expect("an address")
+            .to_owned()
     }
 }
 
@@ -324,7 +425,11 @@ impl Node {
 pub fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !there() {
-        assert!(Instant::now() < end, "{what} did not come within {} s", PATIENCE.as_secs());
+        assert!(
+            Instant::now() < end,
+            "{what} did not come within {} s",
+            PATIENCE.as_secs()
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -23,12 +23,23 @@ fn main() -> ExitCode {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(config.log_level.to_string()));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     // Two threads: one may wait for the disk while the other serves sessions.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("the system gives no threads: {error}; free some memory"), 1),
+        Err(error) => {
+            return fail(
+                &format!("the system gives no threads: {error}; free some memory"),
+                1,
+            );
+        }
     };
     match runtime.block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -69,7 +69,10 @@ impl CoreHandle {
     ///
     /// # Errors
     /// [`Down`].
-    pub async fn look<T: Send + 'static>(&self, read: impl FnOnce(&Node) -> T + Send + 'static) -> Result<T, Down> {
+    pub async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Result<T, Down> {
         let (reply, answer) = oneshot::channel();
         let look = Box::new(move |node: &Node| drop(reply.send(read(node))));
         self.asks.send(Ask::Look(look)).map_err(|_| Down)?;
@@ -80,7 +83,10 @@ impl CoreHandle {
     ///
     /// # Errors
     /// [`Down`].
-    pub async fn store<T: Send + 'static>(&self, read: impl FnOnce(&Store) -> T + Send + 'static) -> Result<T, Down> {
+    pub async fn store<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, Down> {
         let (reply, answer) = oneshot::channel();
         let look = Box::new(move |store: &Store| drop(reply.send(read(store))));
         self.asks.send(Ask::Store(look)).map_err(|_| Down)?;
@@ -132,14 +138,31 @@ enum Inbox {
     Detached(u16, Option<GateReading>),
     GateFailed,
     GateRestored,
-    Meter(Option<(turnpike_protocol::base::ByteCount, turnpike_protocol::base::ByteCount)>),
+    Meter(
+        Option<(
+            turnpike_protocol::base::ByteCount,
+            turnpike_protocol::base::ByteCount,
+        )>,
+    ),
 }
 
 impl Core {
     /// Joins the parts. `wallet_rows` is the number of the next free row of the wallet's journal.
-    pub fn new(node: Node, store: Store, gatekeeper: Gatekeeper, links: Links, chain: mpsc::UnboundedSender<ChainAction>, config: Arc<Config>, started: Clock, wallet_rows: u64) -> (Core, CoreHandle) {
+    pub fn new(
+        node: Node,
+        store: Store,
+        gatekeeper: Gatekeeper,
+        links: Links,
+        chain: mpsc::UnboundedSender<ChainAction>,
+        config: Arc<Config>,
+        started: Clock,
+        wallet_rows: u64,
+    ) -> (Core, CoreHandle) {
         let (ask, asks) = mpsc::unbounded_channel();
-        let handle = CoreHandle { asks: ask, events: broadcast::channel(1_024).0 };
+        let handle = CoreHandle {
+            asks: ask,
+            events: broadcast::channel(1_024).0,
+        };
         let core = Core {
             node,
             store,
@@ -166,7 +189,11 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError`].
-    pub async fn run(mut self, mut frames: mpsc::Receiver<LinkEvent>, mut reports: mpsc::Receiver<Report>) -> Result<(), CoreError> {
+    pub async fn run(
+        mut self,
+        mut frames: mpsc::Receiver<LinkEvent>,
+        mut reports: mpsc::Receiver<Report>,
+    ) -> Result<(), CoreError> {
         self.survivors();
         if self.store.restored()? {
             // The node has marked its channels; from here on they speak for themselves.
@@ -174,7 +201,10 @@ impl Core {
         }
         self.settle_round()?;
         loop {
-            let wake = self.node.next_timeout().map(|at| self.started + std::time::Duration::from_micros(at.as_micros()));
+            let wake = self
+                .node
+                .next_timeout()
+                .map(|at| self.started + std::time::Duration::from_micros(at.as_micros()));
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -212,14 +242,23 @@ impl Core {
 
     fn link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { connection, peer, remote, local, outgoing } => {
+            LinkEvent::Up {
+                connection,
+                peer,
+                remote,
+                local,
+                outgoing,
+            } => {
                 self.remotes.insert(connection, remote);
                 if outgoing {
                     self.towards(local, remote);
                 }
                 self.input(Input::Connected { connection, peer });
             }
-            LinkEvent::Frame { connection, frame } => self.input(Input::Frame { connection, frame: &frame }),
+            LinkEvent::Frame { connection, frame } => self.input(Input::Frame {
+                connection,
+                frame: &frame,
+            }),
             LinkEvent::Down { connection, reason } => {
                 tracing::debug!(connection = connection.0, %reason, "session ended");
                 self.remotes.remove(&connection);
@@ -247,7 +286,8 @@ impl Core {
             self.batch.put(Table::Chain, FOLLOWER_KEY, state);
         }
         if let Some(entry) = report.wallet {
-            self.batch.put(Table::Wallet, &self.wallet_rows.to_be_bytes(), entry);
+            self.batch
+                .put(Table::Wallet, &self.wallet_rows.to_be_bytes(), entry);
             self.wallet_rows += 1;
         }
     }
@@ -324,16 +364,27 @@ impl Core {
             Action::Persist(write) => self.batch.push(write),
             Action::Send { connection, frame } => self.links.send(connection, frame),
             Action::Disconnect { connection, code } => {
-                tracing::info!(connection = connection.0, reason = code.text(), "ending a session");
+                tracing::info!(
+                    connection = connection.0,
+                    reason = code.text(),
+                    "ending a session"
+                );
                 self.links.disconnect(connection);
             }
             Action::Chain(action) => {
                 // The chain task ends only with the daemon.
                 let _ = self.chain.send(action);
             }
-            Action::Attach { client, connection, addresses } => {
+            Action::Attach {
+                client,
+                connection,
+                addresses,
+            } => {
                 let remote = self.remotes.get(&connection).copied();
-                if let Err(code) = self.gatekeeper.resolve(client, remote, &addresses, self.handle.clone()) {
+                if let Err(code) = self
+                    .gatekeeper
+                    .resolve(client, remote, &addresses, self.handle.clone())
+                {
                     self.inbox.push(Inbox::Attached(client, Err(code)));
                 }
             }

@@ -42,7 +42,10 @@ impl Gatekeeper {
     pub fn relay(&mut self, gate: Gate, guests: Vec<InterfaceName>, survivors: &[Survivor]) {
         self.gate = Some(gate);
         self.guests = guests;
-        self.survivors = survivors.iter().map(|s| (s.reading.client.0, reading(&s.reading))).collect();
+        self.survivors = survivors
+            .iter()
+            .map(|s| (s.reading.client.0, reading(&s.reading)))
+            .collect();
     }
 
     /// A client's.
@@ -52,12 +55,23 @@ impl Gatekeeper {
 
     /// Looks on the guest links for the device behind `remote` and checks that the other addresses are its own. The
     /// answer comes as [`Ask::Resolved`].
-    pub fn resolve(&self, client: u16, remote: Option<SocketAddr>, more: &[[u8; 16]], core: CoreHandle) -> Result<(), ErrorCode> {
+    pub fn resolve(
+        &self,
+        client: u16,
+        remote: Option<SocketAddr>,
+        more: &[[u8; 16]],
+        core: CoreHandle,
+    ) -> Result<(), ErrorCode> {
         if self.gate.is_none() {
             return Err(ErrorCode::GateDown);
         }
-        let first = remote.map(|r| r.ip().to_canonical()).ok_or(ErrorCode::BindingRefused)?;
-        let more: Vec<IpAddr> = more.iter().map(|a| IpAddr::V6(Ipv6Addr::from(*a)).to_canonical()).collect();
+        let first = remote
+            .map(|r| r.ip().to_canonical())
+            .ok_or(ErrorCode::BindingRefused)?;
+        let more: Vec<IpAddr> = more
+            .iter()
+            .map(|a| IpAddr::V6(Ipv6Addr::from(*a)).to_canonical())
+            .collect();
         let guests = self.guests.clone();
         tokio::spawn(async move {
             let binding = find(&guests, first, &more).await;
@@ -70,10 +84,11 @@ impl Gatekeeper {
     pub fn attach(&mut self, resolved: Resolved) -> Result<(), ErrorCode> {
         let binding = resolved.binding?;
         let gate = self.gate.as_mut().ok_or(ErrorCode::GateDown)?;
-        gate.attach(ClientSlot(resolved.client), binding).map_err(|error| {
-            tracing::warn!(%error, client = resolved.client, "a binding was refused");
-            ErrorCode::BindingRefused
-        })
+        gate.attach(ClientSlot(resolved.client), binding)
+            .map_err(|error| {
+                tracing::warn!(%error, client = resolved.client, "a binding was refused");
+                ErrorCode::BindingRefused
+            })
     }
 
     /// Sets an attachment's cumulative limit.
@@ -86,7 +101,9 @@ impl Gatekeeper {
 
     /// Reads every attachment.
     pub fn read(&mut self) -> Result<Vec<GateReading>, GateError> {
-        let Some(gate) = self.gate.as_mut() else { return Ok(Vec::new()) };
+        let Some(gate) = self.gate.as_mut() else {
+            return Ok(Vec::new());
+        };
         let readings = gate.read();
         if readings.is_err() {
             self.failed = true;
@@ -102,7 +119,10 @@ impl Gatekeeper {
     /// Closes an attachment; gives its last reading if there is one to be had.
     pub fn detach(&mut self, client: u16) -> Option<GateReading> {
         let survived = self.survivors.remove(&client);
-        let closed = self.gate.as_mut().and_then(|gate| gate.detach(ClientSlot(client)).ok());
+        let closed = self
+            .gate
+            .as_mut()
+            .and_then(|gate| gate.detach(ClientSlot(client)).ok());
         closed.map(|r| reading(&r)).or(survived)
     }
 
@@ -147,13 +167,20 @@ impl Gatekeeper {
 }
 
 fn reading(r: &crate::gate::Reading) -> GateReading {
-    GateReading { client: r.client.0, up: r.up, down: r.down, exhausted: r.exhausted }
+    GateReading {
+        client: r.client.0,
+        up: r.up,
+        down: r.down,
+        exhausted: r.exhausted,
+    }
 }
 
 /// The device that has `first` on one of the guest links, with those of `more` that are its own too.
 async fn find(guests: &[InterfaceName], first: IpAddr, more: &[IpAddr]) -> Result<Binding, ErrorCode> {
     for interface in guests {
-        let Some(mac) = look_up(interface, first).await else { continue };
+        let Some(mac) = look_up(interface, first).await else {
+            continue;
+        };
         let mut binding = Binding::new(interface.clone(), mac);
         add(&mut binding, first);
         for address in more {
@@ -183,7 +210,9 @@ async fn look_up(interface: &InterfaceName, address: IpAddr) -> Option<Mac> {
             return Some(mac);
         }
         if attempt == 0 {
-            let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().ok()?;
+            let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
+                .parse()
+                .ok()?;
             if let Ok(socket) = tokio::net::UdpSocket::bind(any).await {
                 let _ = socket.send_to(&[0], (address, DISCARD)).await;
             }

@@ -15,7 +15,11 @@ pub struct OwnLink {
 ///
 /// # Errors
 /// The system's error, or "no interface has this address" where the session runs over something else.
-pub fn own_link(local: SocketAddr, relay: SocketAddr, interface: Option<&InterfaceName>) -> std::io::Result<OwnLink> {
+pub fn own_link(
+    local: SocketAddr,
+    relay: SocketAddr,
+    interface: Option<&InterfaceName>,
+) -> std::io::Result<OwnLink> {
     let own = local.ip().to_canonical();
     let all = if_addrs::get_if_addrs()?;
     let name = match interface {
@@ -32,10 +36,22 @@ pub fn own_link(local: SocketAddr, relay: SocketAddr, interface: Option<&Interfa
         IpAddr::V4(a) => !a.is_link_local(),
         IpAddr::V6(a) => !a.is_unicast_link_local(),
     };
-    let addresses =
-        on_it.iter().map(|i| i.ip()).filter(|ip| *ip != own && routable(ip)).map(wire_form).take(4).collect();
+    let addresses = on_it
+        .iter()
+        .map(|i| i.ip())
+        .filter(|ip| *ip != own && routable(ip))
+        .map(wire_form)
+        .take(4)
+        .collect();
     let interface = name.parse().map_err(|e| std::io::Error::other(format!("{e}")))?;
-    Ok(OwnLink { meter: MeterPlan { interface, relay: vec![relay.ip().to_canonical()], on_link }, addresses })
+    Ok(OwnLink {
+        meter: MeterPlan {
+            interface,
+            relay: vec![relay.ip().to_canonical()],
+            on_link,
+        },
+        addresses,
+    })
 }
 
 fn wire_form(ip: IpAddr) -> [u8; 16] {
@@ -51,7 +67,10 @@ fn prefix(address: &if_addrs::IfAddr) -> Prefix {
         if_addrs::IfAddr::V4(a) => (IpAddr::V4(a.ip), ones(&Ipv4Addr::octets(&a.netmask))),
         if_addrs::IfAddr::V6(a) => (IpAddr::V6(a.ip), ones(&Ipv6Addr::octets(&a.netmask))),
     };
-    Prefix { address, length: u8::try_from(length).unwrap_or(u8::MAX) }
+    Prefix {
+        address,
+        length: u8::try_from(length).unwrap_or(u8::MAX),
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +82,10 @@ mod tests {
         let local = "127.0.0.1:1".parse().unwrap();
         let link = own_link(local, "127.0.0.2:7473".parse().unwrap(), None).unwrap();
         assert_eq!(link.meter.interface.as_str(), "lo");
-        assert!(link.meter.on_link.contains(&Prefix { address: [127, 0, 0, 1].into(), length: 8 }));
+        assert!(link.meter.on_link.contains(&Prefix {
+            address: [127, 0, 0, 1].into(),
+            length: 8
+        }));
         assert!(own_link("192.0.2.77:1".parse().unwrap(), local, None).is_err());
     }
 }

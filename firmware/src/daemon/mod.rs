@@ -13,6 +13,6 @@ mod rows;
 mod sales;
 mod start;
 
-pub use rows::Batch;
 pub use self::core::{Core, CoreError, CoreHandle, Down};
+pub use rows::Batch;
 pub use start::{StartError, run};

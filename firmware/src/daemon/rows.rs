@@ -21,7 +21,12 @@ const fn place(table: Table) -> Place {
 pub fn load(store: &Store) -> Result<Rows, StoreError> {
     let mut rows = Vec::new();
     for table in Table::ALL.into_iter().filter(|t| *t != Table::Receipt) {
-        rows.extend(store.load(place(table))?.into_iter().map(|row| (table, row.key, row.value)));
+        rows.extend(
+            store
+                .load(place(table))?
+                .into_iter()
+                .map(|row| (table, row.key, row.value)),
+        );
     }
     Ok(Rows {
         rows,
@@ -90,7 +95,11 @@ impl Batch {
         self.writes
             .iter()
             .map(|write| match write {
-                Owned::Put(table, key, value) => StoreWrite::Put { table: *table, key, value },
+                Owned::Put(table, key, value) => StoreWrite::Put {
+                    table: *table,
+                    key,
+                    value,
+                },
                 Owned::Delete(table, key) => StoreWrite::Delete { table: *table, key },
                 Owned::Journal(entry) => StoreWrite::Journal(entry),
                 Owned::ClearRestored => StoreWrite::ClearRestored,

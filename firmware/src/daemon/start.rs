@@ -57,11 +57,20 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let network = config.chain.network;
     let play = config.chain.backend == ChainBackend::Play;
     let keys = read_keys(&config)?;
-    let genesis = if play { play_genesis().block_hash() } else { bitcoin::constants::genesis_block(network).block_hash() };
+    let genesis = if play {
+        play_genesis().block_hash()
+    } else {
+        bitcoin::constants::genesis_block(network).block_hash()
+    };
 
     let store = Store::open(&config.store()).map_err(files)?;
     let restored = store.restored().map_err(files)?;
-    let journal: Vec<Vec<u8>> = store.load(Table::Wallet).map_err(files)?.into_iter().map(|row| row.value).collect();
+    let journal: Vec<Vec<u8>> = store
+        .load(Table::Wallet)
+        .map_err(files)?
+        .into_iter()
+        .map(|row| row.value)
+        .collect();
     let account = keys.account();
     let wallet_keys = WalletKeys {
         external: &account.external,
@@ -75,12 +84,23 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let mut wallet_rows = journal.len() as u64;
     if let Some(changes) = wallet.take_changes().map_err(files)? {
         let key = wallet_rows.to_be_bytes();
-        store.commit(&[Write::Put { table: Table::Wallet, key: &key, value: &changes }]).map_err(files)?;
+        store
+            .commit(&[Write::Put {
+                table: Table::Wallet,
+                key: &key,
+                value: &changes,
+            }])
+            .map_err(files)?;
         wallet_rows += 1;
     }
     let state = store.read(Table::Chain, FOLLOWER_KEY).map_err(files)?;
-    let (chain_task, chain, reports) =
-        ChainTask::new(backend(&config)?, follower(&config, genesis, restored), state.as_deref(), Some(wallet)).map_err(files)?;
+    let (chain_task, chain, reports) = ChainTask::new(
+        backend(&config)?,
+        follower(&config, genesis, restored),
+        state.as_deref(),
+        Some(wallet),
+    )
+    .map_err(files)?;
 
     let node = load(&config, &keys, genesis, payout, &store)?;
     let (gatekeeper, watcher) = open_gate(&config)?;
@@ -90,11 +110,24 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let links = Links::new(keys, genesis_hash, frame_sender, LinkLimits::default());
     let (control, orders) = ControlServer::bind(&config.control_socket()).map_err(files)?;
     let (chain_actions, mut chain_queue) = mpsc::unbounded_channel();
-    let (core, handle) = Core::new(node, store, gatekeeper, links.clone(), chain_actions, config.clone(), started, wallet_rows);
+    let (core, handle) = Core::new(
+        node,
+        store,
+        gatekeeper,
+        links.clone(),
+        chain_actions,
+        config.clone(),
+        started,
+        wallet_rows,
+    );
 
     if config.relay.enabled {
         let at = links.listen(config.relay.listen).await.map_err(|error| {
-            config.blame("relay.listen", error, "choose another address or port, or end the program that has it")
+            config.blame(
+                "relay.listen",
+                error,
+                "choose another address or port, or end the program that has it",
+            )
         })?;
         tracing::info!(address = %at, "selling");
     }
@@ -137,19 +170,34 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 
 fn read_keys(config: &Config) -> Result<Keys, StartError> {
     let path = config.seed();
-    let words = std::fs::read_to_string(&path)
-        .map_err(|e| files(format!("{}: {e}; make a seed with `turnpike init`", path.display())))?;
+    let words = std::fs::read_to_string(&path).map_err(|e| {
+        files(format!(
+            "{}: {e}; make a seed with `turnpike init`",
+            path.display()
+        ))
+    })?;
     let words = zeroize::Zeroizing::new(words);
-    let seed = Seed::from_words(words.trim())
-        .map_err(|e| files(format!("{}: {e}; restore it with `turnpike init --restore`", path.display())))?;
-    let coin = if config.chain.network == bitcoin::Network::Bitcoin { CoinType::Bitcoin } else { CoinType::Test };
+    let seed = Seed::from_words(words.trim()).map_err(|e| {
+        files(format!(
+            "{}: {e}; restore it with `turnpike init --restore`",
+            path.display()
+        ))
+    })?;
+    let coin = if config.chain.network == bitcoin::Network::Bitcoin {
+        CoinType::Bitcoin
+    } else {
+        CoinType::Test
+    };
     Keys::new(&seed, coin).map_err(files)
 }
 
 fn backend(config: &Config) -> Result<Bitcoind, StartError> {
     let auth = Auth::Cookie(config.chain.cookie.clone());
-    Bitcoind::new(&config.chain.url, auth, DEFAULT_PATIENCE)
-        .map_err(|e| config.blame("chain.url", e, "write it as http://HOST:PORT").into())
+    Bitcoind::new(&config.chain.url, auth, DEFAULT_PATIENCE).map_err(|e| {
+        config
+            .blame("chain.url", e, "write it as http://HOST:PORT")
+            .into()
+    })
 }
 
 fn follower(config: &Config, genesis: BlockHash, restored: bool) -> FollowerConfig {
@@ -162,7 +210,13 @@ fn follower(config: &Config, genesis: BlockHash, restored: bool) -> FollowerConf
     }
 }
 
-fn load(config: &Config, keys: &Keys, genesis: BlockHash, payout: bitcoin::ScriptBuf, store: &Store) -> Result<Node, StartError> {
+fn load(
+    config: &Config,
+    keys: &Keys,
+    genesis: BlockHash,
+    payout: bitcoin::ScriptBuf,
+    store: &Store,
+) -> Result<Node, StartError> {
     let c = &config.channel;
     let msat = |sat: turnpike_protocol::base::Sat| sat.to_msat().unwrap_or(Msat::MAX);
     let policy = PayeePolicy {
@@ -175,7 +229,9 @@ fn load(config: &Config, keys: &Keys, genesis: BlockHash, payout: bitcoin::Scrip
         dark: msat(c.dark),
         ..PayeePolicy::default()
     };
-    policy.check().map_err(|e| config.blame("channel", e, "see `turnpike init` for an example"))?;
+    policy
+        .check()
+        .map_err(|e| config.blame("channel", e, "see `turnpike init` for an example"))?;
     let p = &config.price;
     let sheet = PriceSheet {
         version: 0,
@@ -188,8 +244,14 @@ fn load(config: &Config, keys: &Keys, genesis: BlockHash, payout: bitcoin::Scrip
         window_max: p.window_max,
         class: BindingClass::Address,
     };
-    Prices::check(&sheet, BlockHeight::ZERO).map_err(|e| config.blame("price", e, "see `turnpike init` for an example"))?;
-    let relay = node::RelayConfig { policy, sheet, account: AccountConfig::default(), free_total: p.free_total };
+    Prices::check(&sheet, BlockHeight::ZERO)
+        .map_err(|e| config.blame("price", e, "see `turnpike init` for an example"))?;
+    let relay = node::RelayConfig {
+        policy,
+        sheet,
+        account: AccountConfig::default(),
+        free_total: p.free_total,
+    };
     let buyer = BuyerConfig {
         loss_ppm: config.client.loss_tolerance_ppm,
         slack: config.client.loss_allowance,

@@ -122,6 +122,10 @@ impl Buyer {
             return;
         }
         self.record.lag = self.claimed.saturating_sub(self.counted());
+        // While the gate drops, nothing is under way that the relay has not counted yet.
+        if claim.exhausted {
+            self.record.lead = self.counted().saturating_sub(self.claimed);
+        }
         self.take_grant(claim.granted);
         self.exhausted = claim.exhausted;
     }

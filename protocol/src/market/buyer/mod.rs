@@ -319,6 +319,9 @@ pub struct BuyerRecord {
     pub prices: Option<Prices>,
     /// How far the relay's count was ahead of ours at its last believed claim (loss on the way, restarts).
     pub lag: ByteCount,
+    /// How far our count was ahead of the relay's when its gate had dropped something: what we sent and it never
+    /// forwarded, which is not used and not billed.
+    pub lead: ByteCount,
     /// The sheet of the present stretch, and the one before it.
     pub sheets: [Option<SheetHash>; 2],
     /// The newest receipt that was agreed to.

@@ -265,9 +265,12 @@ impl Buyer {
         self.record.up.saturating_add(self.record.down)
     }
 
-    /// Bytes used as the relay sees it: our count, and how far its own was ahead when it last told us.
+    /// Bytes used as the relay sees it: our count, and how far its own was ahead or behind when it last told us.
     pub(super) fn used(&self) -> ByteCount {
-        let used = self.counted().saturating_add(self.record.lag);
+        let used = self
+            .counted()
+            .saturating_add(self.record.lag)
+            .saturating_sub(self.record.lead);
         if self.exhausted {
             used.max(self.record.granted)
         } else {

@@ -26,8 +26,25 @@ pub struct Figure {
 
 impl Figure {
     /// A figure held against another.
-    pub fn new(name: &'static str, value: f64, unit: &'static str, against: impl Into<String>, against_value: f64, goal: &'static str, note: impl Into<String>) -> Figure {
-        Figure { name, value, unit, against: against.into(), against_value, ratio: value / against_value, goal, note: note.into() }
+    pub fn new(
+        name: &'static str,
+        value: f64,
+        unit: &'static str,
+        against: impl Into<String>,
+        against_value: f64,
+        goal: &'static str,
+        note: impl Into<String>,
+    ) -> Figure {
+        Figure {
+            name,
+            value,
+            unit,
+            against: against.into(),
+            against_value,
+            ratio: value / against_value,
+            goal,
+            note: note.into(),
+        }
     }
 }
 
@@ -46,9 +63,17 @@ pub fn median(values: &[f64]) -> f64 {
 /// The figures as a table.
 pub fn table(figures: &[Figure]) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{:<24} {:>12} {:<14} {:>10}  {:<14} against", "figure", "value", "unit", "ratio", "goal");
+    let _ = writeln!(
+        text,
+        "{:<24} {:>12} {:<14} {:>10}  {:<14} against",
+        "figure", "value", "unit", "ratio", "goal"
+    );
     for f in figures {
-        let _ = writeln!(text, "{:<24} {:>12.1} {:<14} {:>10.3}  {:<14} {} ({:.1})", f.name, f.value, f.unit, f.ratio, f.goal, f.against, f.against_value);
+        let _ = writeln!(
+            text,
+            "{:<24} {:>12.1} {:<14} {:>10.3}  {:<14} {} ({:.1})",
+            f.name, f.value, f.unit, f.ratio, f.goal, f.against, f.against_value
+        );
         if !f.note.is_empty() {
             let _ = writeln!(text, "{:<24} {}", "", f.note);
         }

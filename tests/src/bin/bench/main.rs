@@ -15,8 +15,14 @@ struct Measurement {
 }
 
 const ALL: &[Measurement] = &[
-    Measurement { names: &["payment_bytes"], run: wire::payment_bytes },
-    Measurement { names: &["payments_ratio"], run: payments::payments_ratio },
+    Measurement {
+        names: &["payment_bytes"],
+        run: wire::payment_bytes,
+    },
+    Measurement {
+        names: &["payments_ratio"],
+        run: payments::payments_ratio,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -36,7 +42,9 @@ fn main() -> ExitCode {
     }
     print!("{}", table(&figures));
     let json = serde_json::to_string_pretty(&figures).expect("figures are plain");
-    if let Err(error) = std::fs::create_dir_all("target").and_then(|()| std::fs::write("target/bench.json", json + "\n")) {
+    if let Err(error) =
+        std::fs::create_dir_all("target").and_then(|()| std::fs::write("target/bench.json", json + "\n"))
+    {
         eprintln!("target/bench.json: {error}");
         return ExitCode::FAILURE;
     }

@@ -10,14 +10,20 @@ use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, absolute, consensus::encode
 use std::time::Instant as Clock;
 use turnpike_firmware::daemon::Batch;
 use turnpike_firmware::store::{Origin, Store};
-use turnpike_protocol::base::{AccountId, BlockHeight, ByteCount, ConnectionId, FeeRate, GenesisHash, Instant, Msat, NodeId, Outpoint, Sat};
+use turnpike_protocol::base::{
+    AccountId, BlockHeight, ByteCount, ConnectionId, FeeRate, GenesisHash, Instant, Msat, NodeId, Outpoint,
+    Sat,
+};
 use turnpike_protocol::crypto::{CoinType, Keys, Role, Seed};
 use turnpike_protocol::market::{AccountConfig, BuyerConfig};
 use turnpike_protocol::money::chain::{ChainAction, ChainEvent};
 use turnpike_protocol::money::channel::PayeePolicy;
 use turnpike_protocol::money::channel::tx::{PaymentDigest, Terms, txid};
 use turnpike_protocol::node::{self, Action, Input, Node, Rows};
-use turnpike_protocol::wire::{self, BindRequest, BindingClass, Ext, Funded, Hello, Message as Wire, OpenRequest, Payment, PriceSheet, Signature, read_frame, write_frame};
+use turnpike_protocol::wire::{
+    self, BindRequest, BindingClass, Ext, Funded, Hello, Message as Wire, OpenRequest, Payment, PriceSheet,
+    Signature, read_frame, write_frame,
+};
 
 const CHANNELS: usize = 1_000;
 /// Payments of each channel in a round.
@@ -74,7 +80,12 @@ impl Relay {
             class: BindingClass::Address,
         };
         let policy = PayeePolicy::default();
-        let relay = node::RelayConfig { policy, sheet, account: AccountConfig::default(), free_total: ByteCount::ZERO };
+        let relay = node::RelayConfig {
+            policy,
+            sheet,
+            account: AccountConfig::default(),
+            free_total: ByteCount::ZERO,
+        };
         let config = node::Config {
             genesis: genesis(),
             payout: ScriptBuf::from_bytes([&[0x51, 0x20][..], &[9; 32]].concat()),
@@ -85,9 +96,22 @@ impl Relay {
         let keys = Keys::new(&seed(usize::MAX), CoinType::Test).expect("keys");
         let now = Instant::from_micros(1);
         let node = Node::load(now, config, keys, &Rows::default(), BlockHeight::new(1_000)).expect("a node");
-        let mut relay = Relay { node, store, batch: Batch::default(), acknowledged: 0, sent: Vec::new(), watched: Vec::new(), now, limits: Default::default() };
-        relay.give(Input::Chain(ChainEvent::FeeRate { rate: FeeRate::MIN_RELAY }));
-        relay.give(Input::Chain(ChainEvent::Tip { height: BlockHeight::new(1_000) }));
+        let mut relay = Relay {
+            node,
+            store,
+            batch: Batch::default(),
+            acknowledged: 0,
+            sent: Vec::new(),
+            watched: Vec::new(),
+            now,
+            limits: Default::default(),
+        };
+        relay.give(Input::Chain(ChainEvent::FeeRate {
+            rate: FeeRate::MIN_RELAY,
+        }));
+        relay.give(Input::Chain(ChainEvent::Tip {
+            height: BlockHeight::new(1_000),
+        }));
         relay.settle();
         relay
     }
@@ -99,7 +123,10 @@ impl Relay {
     fn frame(&mut self, connection: ConnectionId, message: impl Into<Wire>) {
         let mut frame = Vec::new();
         write_frame(&message.into(), &mut frame);
-        self.give(Input::Frame { connection, frame: &frame });
+        self.give(Input::Frame {
+            connection,
+            frame: &frame,
+        });
         self.settle();
     }
 
@@ -134,14 +161,24 @@ impl Relay {
                             self.sent.push((connection, frame));
                         }
                     }
-                    Action::Attach { client, .. } => self.give(Input::Attached { client, result: Ok(()) }),
+                    Action::Attach { client, .. } => self.give(Input::Attached {
+                        client,
+                        result: Ok(()),
+                    }),
                     Action::Grant { client, limit } => drop(self.limits.insert(client, limit.value())),
-                    Action::Chain(ChainAction::Watch { slot, output_key, .. }) => self.watched.push((slot, output_key)),
+                    Action::Chain(ChainAction::Watch { slot, output_key, .. }) => {
+                        self.watched.push((slot, output_key))
+                    }
                     Action::ReadGate => {
                         let readings: Vec<_> = self
                             .limits
                             .keys()
-                            .map(|c| node::GateReading { client: *c, up: ByteCount::ZERO, down: ByteCount::ZERO, exhausted: false })
+                            .map(|c| node::GateReading {
+                                client: *c,
+                                up: ByteCount::ZERO,
+                                down: ByteCount::ZERO,
+                                exhausted: false,
+                            })
                             .collect();
                         self.give(Input::GateReadings { readings: &readings });
                     }
@@ -160,30 +197,99 @@ impl Relay {
     fn client(&mut self, number: usize) -> Client {
         let keys = Keys::new(&seed(number), CoinType::Test).expect("keys");
         let connection = ConnectionId(number as u64);
-        self.give(Input::Connected { connection, peer: keys.node() });
+        self.give(Input::Connected {
+            connection,
+            peer: keys.node(),
+        });
         let height = BlockHeight::new(1_000);
-        self.frame(connection, Hello { genesis: genesis(), height, generation: 1, seen_generation: 0, ext: Ext::default() });
+        self.frame(
+            connection,
+            Hello {
+                genesis: genesis(),
+                height,
+                generation: 1,
+                seen_generation: 0,
+                ext: Ext::default(),
+            },
+        );
         let own = keys.channel(Role::Payer, 0).expect("keys").funding;
         let payer_key = NodeId::from_bytes(own.x_only_public_key().0.serialize());
         let (capacity, expiry) = (Sat::new(1_000_000 - 1), BlockHeight::new(2_008));
-        self.frame(connection, OpenRequest { payer_key, capacity, expiry, ext: Ext::default() });
-        let Wire::OpenAccept(accept) = self.answer() else { panic!("the channel was refused") };
-        let terms = Terms { payer_key: *payer_key.as_bytes(), payee_key: *accept.payee_key.as_bytes(), capacity, expiry };
+        self.frame(
+            connection,
+            OpenRequest {
+                payer_key,
+                capacity,
+                expiry,
+                ext: Ext::default(),
+            },
+        );
+        let Wire::OpenAccept(accept) = self.answer() else {
+            panic!("the channel was refused")
+        };
+        let terms = Terms {
+            payer_key: *payer_key.as_bytes(),
+            payee_key: *accept.payee_key.as_bytes(),
+            capacity,
+            expiry,
+        };
         let secp = Secp256k1::verification_only();
         let script = terms.funding_output(&secp).expect("terms").to_script_buf();
-        let output = TxOut { value: Amount::from_sat(capacity.value()), script_pubkey: script };
-        let tx = Transaction { version: transaction::Version::TWO, lock_time: absolute::LockTime::ZERO, input: Vec::new(), output: vec![output] };
-        let outpoint = Outpoint { txid: txid(&tx), vout: 0 };
+        let output = TxOut {
+            value: Amount::from_sat(capacity.value()),
+            script_pubkey: script,
+        };
+        let tx = Transaction {
+            version: transaction::Version::TWO,
+            lock_time: absolute::LockTime::ZERO,
+            input: Vec::new(),
+            output: vec![output],
+        };
+        let outpoint = Outpoint {
+            txid: txid(&tx),
+            vout: 0,
+        };
         let _ = serialize(&tx);
-        self.frame(connection, Funded { payer_key, outpoint, tx: Default::default(), ext: Ext::default() });
-        let Wire::ChannelReady(ready) = self.answer() else { panic!("the channel is not ready") };
+        self.frame(
+            connection,
+            Funded {
+                payer_key,
+                outpoint,
+                tx: Default::default(),
+                ext: Ext::default(),
+            },
+        );
+        let Wire::ChannelReady(ready) = self.answer() else {
+            panic!("the channel is not ready")
+        };
         let slot = self.watched.last().expect("a watch").0;
         let height = Some(BlockHeight::new(990));
-        self.give(Input::Chain(ChainEvent::Funded { slot, outpoint, value: capacity, height }));
-        self.frame(connection, BindRequest { account: AccountId(0), channel: ready.short, class: BindingClass::Address, addresses: Default::default(), ext: Ext::default() });
+        self.give(Input::Chain(ChainEvent::Funded {
+            slot,
+            outpoint,
+            value: capacity,
+            height,
+        }));
+        self.frame(
+            connection,
+            BindRequest {
+                account: AccountId(0),
+                channel: ready.short,
+                class: BindingClass::Address,
+                addresses: Default::default(),
+                ext: Ext::default(),
+            },
+        );
         self.sent.clear();
         let digest = PaymentDigest::new(&secp, &terms, outpoint).expect("terms");
-        Client { connection, keys, terms, digest, short: ready.short, total: 0 }
+        Client {
+            connection,
+            keys,
+            terms,
+            digest,
+            short: ready.short,
+            total: 0,
+        }
     }
 }
 
@@ -201,13 +307,28 @@ impl Client {
         self.total += STEP;
         let total = Msat::new(self.total);
         let funding = self.keys.channel(Role::Payer, 0).expect("keys").funding;
-        let signature = self.digest.sign_payment(self.keys.signer().context(), &funding, total.to_sat_ceil()).expect("a signature");
-        let payment = Payment { channel: self.short, account: AccountId(0), sheet: 0, total, signature: Signature(signature) };
+        let signature = self
+            .digest
+            .sign_payment(self.keys.signer().context(), &funding, total.to_sat_ceil())
+            .expect("a signature");
+        let payment = Payment {
+            channel: self.short,
+            account: AccountId(0),
+            sheet: 0,
+            total,
+            signature: Signature(signature),
+        };
         let mut frame = Vec::new();
         write_frame(&payment.into(), &mut frame);
         let (_, digest) = self.digest.digest(total.to_sat_ceil()).expect("in the capacity");
         let key = XOnlyPublicKey::from_slice(&self.terms.payer_key).expect("a key");
-        Ready { connection: self.connection, frame, digest, signature, key }
+        Ready {
+            connection: self.connection,
+            frame,
+            digest,
+            signature,
+            key,
+        }
     }
 }
 
@@ -221,13 +342,16 @@ pub fn payments_ratio() -> Vec<Figure> {
     let (mut paid, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         // One payment of each channel after the other, so that no channel's payments stand together.
-        let payments: Vec<Ready> = (0..EACH).flat_map(|_| clients.iter_mut().map(Client::pay).collect::<Vec<_>>()).collect();
+        let payments: Vec<Ready> = (0..EACH)
+            .flat_map(|_| clients.iter_mut().map(Client::pay).collect::<Vec<_>>())
+            .collect();
         let count = payments.len();
 
         let start = Clock::now();
         for p in &payments {
             let signature = schnorr::Signature::from_slice(&p.signature).expect("a signature");
-            secp.verify_schnorr(&signature, &Message::from_digest(p.digest), &p.key).expect("it verifies");
+            secp.verify_schnorr(&signature, &Message::from_digest(p.digest), &p.key)
+                .expect("it verifies");
         }
         bare.push(count as f64 / start.elapsed().as_secs_f64());
 
@@ -235,7 +359,10 @@ pub fn payments_ratio() -> Vec<Figure> {
         let start = Clock::now();
         for together in payments.chunks(TOGETHER) {
             for p in together {
-                relay.give(Input::Frame { connection: p.connection, frame: &p.frame });
+                relay.give(Input::Frame {
+                    connection: p.connection,
+                    frame: &p.frame,
+                });
             }
             relay.settle();
         }
@@ -243,11 +370,22 @@ pub fn payments_ratio() -> Vec<Figure> {
         assert_eq!(relay.acknowledged, count, "every payment is acknowledged");
     }
     let ratios: Vec<f64> = paid.iter().zip(&bare).map(|(a, b)| a / b).collect();
-    let (low, high) = (ratios.iter().copied().fold(f64::MAX, f64::min), ratios.iter().copied().fold(0.0, f64::max));
+    let (low, high) = (
+        ratios.iter().copied().fold(f64::MAX, f64::min),
+        ratios.iter().copied().fold(0.0, f64::max),
+    );
     let note = format!(
         "{CHANNELS} channels, {TOGETHER} payments a commit, {ROUNDS} rounds on core {cpu}, ratio {low:.3} to {high:.3}; a power cut loses nothing acknowledged"
     );
-    let mut figure = Figure::new("payments_ratio", median(&paid), "payments/s", "bare BIP340 verification", median(&bare), ">= 0.80", note);
+    let mut figure = Figure::new(
+        "payments_ratio",
+        median(&paid),
+        "payments/s",
+        "bare BIP340 verification",
+        median(&bare),
+        ">= 0.80",
+        note,
+    );
     figure.ratio = median(&ratios);
     let _ = wire::VERSION;
     vec![figure]

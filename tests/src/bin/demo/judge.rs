@@ -28,9 +28,16 @@ impl Kernel {
     /// Starts to count.
     pub fn watch(site: &Site) -> Kernel {
         let (client, uplink) = (site.lab.client(0).clone(), site.lab.uplink().clone());
-        let far = [format!("ip saddr {}", Lab::UPLINK4), format!("ip6 saddr {}", Lab::UPLINK6)];
+        let far = [
+            format!("ip saddr {}", Lab::UPLINK4),
+            format!("ip6 saddr {}", Lab::UPLINK6),
+        ];
         install(site, &client, &far);
-        install(site, &uplink, &["meta nfproto ipv4".to_owned(), "meta nfproto ipv6".to_owned()]);
+        install(
+            site,
+            &uplink,
+            &["meta nfproto ipv4".to_owned(), "meta nfproto ipv6".to_owned()],
+        );
         Kernel { client, uplink }
     }
 
@@ -59,8 +66,14 @@ impl Kernel {
 }
 
 fn install(site: &Site, host: &Host, peers: &[String]) {
-    let rules: Vec<String> = peers.iter().map(|p| format!("    iifname \"eth0\" {p} counter name arrived\n")).collect();
-    let text = TABLE.replace("    iifname \"eth0\" PEER counter name arrived\n", &rules.concat());
+    let rules: Vec<String> = peers
+        .iter()
+        .map(|p| format!("    iifname \"eth0\" {p} counter name arrived\n"))
+        .collect();
+    let text = TABLE.replace(
+        "    iifname \"eth0\" PEER counter name arrived\n",
+        &rules.concat(),
+    );
     let path = site.folder().join(format!("judge-{}.nft", host.name()));
     std::fs::write(&path, text).expect("the judge's rules");
     host.run(&format!("nft -f {}", path.display()));
@@ -70,7 +83,10 @@ fn arrived(host: &Host) -> u64 {
     let text = host.run("nft -j list counter inet judge arrived");
     let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     let objects = value["nftables"].as_array().cloned().unwrap_or_default();
-    objects.iter().find_map(|o| o["counter"]["bytes"].as_u64()).expect("the judge's counter")
+    objects
+        .iter()
+        .find_map(|o| o["counter"]["bytes"].as_u64())
+        .expect("the judge's counter")
 }
 
 /// Unpaid and stranded bytes where service stopped.
@@ -90,8 +106,15 @@ pub struct Sold {
 pub fn sold(site: &Site) -> Result<Sold, String> {
     let clients = site.relay.ask(&["clients"]);
     let client = &clients["clients"][0];
-    let figure = |name: &str| client[name].as_u64().ok_or_else(|| format!("no {name} in {clients}"));
-    Ok(Sold { billed: figure("up_bytes")? + figure("down_bytes")?, paid_msat: figure("paid_msat")? })
+    let figure = |name: &str| {
+        client[name]
+            .as_u64()
+            .ok_or_else(|| format!("no {name} in {clients}"))
+    };
+    Ok(Sold {
+        billed: figure("up_bytes")? + figure("down_bytes")?,
+        paid_msat: figure("paid_msat")?,
+    })
 }
 
 /// The settlement, as a block has it.
@@ -115,7 +138,10 @@ pub fn settled(site: &Site, funding: &str) -> Result<Settled, String> {
     while Instant::now() < end {
         site.mine(1);
         let blocks = blocks(site)?;
-        let spend = blocks.iter().flat_map(|b| &b.txdata).find(|t| t.input.iter().any(|i| i.previous_output == funding));
+        let spend = blocks
+            .iter()
+            .flat_map(|b| &b.txdata)
+            .find(|t| t.input.iter().any(|i| i.previous_output == funding));
         if let Some(tx) = spend {
             return read(&blocks, tx, funding);
         }
@@ -136,12 +162,25 @@ fn blocks(site: &Site) -> Result<Vec<Block>, String> {
 }
 
 fn read(blocks: &[Block], tx: &Transaction, funding: OutPoint) -> Result<Settled, String> {
-    let funded = blocks.iter().flat_map(|b| &b.txdata).find(|t| t.compute_txid() == funding.txid);
-    let capacity = funded.map(|t| t.output[funding.vout as usize].value.to_sat()).ok_or("the funding is in no block")?;
+    let funded = blocks
+        .iter()
+        .flat_map(|b| &b.txdata)
+        .find(|t| t.compute_txid() == funding.txid);
+    let capacity = funded
+        .map(|t| t.output[funding.vout as usize].value.to_sat())
+        .ok_or("the funding is in no block")?;
     let values: Vec<u64> = tx.output.iter().map(|o| o.value.to_sat()).collect();
     let [remainder, payee] = values[..] else {
-        return Err(format!("the settlement has outputs of {values:?} sat, two were expected"));
+        return Err(format!(
+            "the settlement has outputs of {values:?} sat, two were expected"
+        ));
     };
     let fee = capacity - remainder - payee;
-    Ok(Settled { txid: tx.compute_txid().to_string(), capacity, remainder, payee, fee })
+    Ok(Settled {
+        txid: tx.compute_txid().to_string(),
+        capacity,
+        remainder,
+        payee,
+        fee,
+    })
 }

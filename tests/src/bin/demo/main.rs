@@ -53,7 +53,9 @@ fn say(text: &str) {
 
 fn sale(kind: ChainKind) -> Result<String, String> {
     match kind {
-        ChainKind::Play => say("the chain is PLAY MONEY: a process of its own behind bitcoind's RPC (CHAIN=bitcoind uses a real regtest node)"),
+        ChainKind::Play => say(
+            "the chain is PLAY MONEY: a process of its own behind bitcoind's RPC (CHAIN=bitcoind uses a real regtest node)",
+        ),
         ChainKind::Bitcoind => say("the chain is a real bitcoind on regtest"),
     }
     let mut site = Site::new(Plan::default(), kind, PRICE, "");
@@ -62,12 +64,17 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     let server = traffic::Servers::start(&site);
     site.fund(0, 200_000);
 
-    say(&format!("turnpike buy --mib {FIRST}: opens a channel, then pays window by window"));
+    say(&format!(
+        "turnpike buy --mib {FIRST}: opens a channel, then pays window by window"
+    ));
     let mut buy = purchase(&site.clients[0], FIRST);
     wait_for("the first window", || spent(&site.clients[0]) > 0);
     // Confirmations lift the limit on credit.
     site.mine(7);
-    let funding = channel(&site.clients[0])?["outpoint"].as_str().unwrap_or("none").to_owned();
+    let funding = channel(&site.clients[0])?["outpoint"]
+        .as_str()
+        .unwrap_or("none")
+        .to_owned();
     let table = Table::start(&site, &kernel);
 
     say("traffic: curl, iperf3 both ways, UDP, IPv6");
@@ -93,24 +100,31 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     let (unpaid, stranded) = (unpaid.max(unpaid_again), stranded.max(stranded_again));
 
     say("turnpike channel close: the relay settles on chain");
-    let sale = judge::sold(&site)?;
     let slot = channel(&site.clients[0])?["slot"].to_string();
     site.clients[0].ask(&["channel", "close", &slot]);
     let settlement = judge::settled(&site, &funding)?;
+    // Both after the gate is closed for this client: nothing moves between the two readings.
+    let sale = judge::sold(&site)?;
 
     // Each of the two purchases may round up by a millisatoshi; the satoshi that holds the last one is the payer's.
     let msat = paid / MIB * PRICE;
     let sat = sale.paid_msat.div_ceil(1_000);
     let forwarded = kernel.forwarded(&site);
     let faults = [
-        (sale.billed != forwarded).then(|| format!("billed {} bytes, the kernel forwarded {forwarded}", sale.billed)),
-        (!(msat..=msat + 2).contains(&sale.paid_msat)).then(|| format!("paid {} msat, ordered {msat}", sale.paid_msat)),
+        (sale.billed != forwarded)
+            .then(|| format!("billed {} bytes, the kernel forwarded {forwarded}", sale.billed)),
+        (!(msat..=msat + 2).contains(&sale.paid_msat))
+            .then(|| format!("paid {} msat, ordered {msat}", sale.paid_msat)),
         (unpaid > 0).then(|| format!("{unpaid} unpaid bytes passed")),
         (stranded > PACKET).then(|| format!("{stranded} paid bytes did not pass")),
         (settlement.payee + settlement.fee != sat).then(|| {
-            format!("the settlement gives the relay {} sat and {} sat of fee for {sat} sat paid", settlement.payee, settlement.fee)
+            format!(
+                "the settlement gives the relay {} sat and {} sat of fee for {sat} sat paid",
+                settlement.payee, settlement.fee
+            )
         }),
-        (settlement.remainder != settlement.capacity - sat).then(|| format!("the settlement leaves the client {} sat", settlement.remainder)),
+        (settlement.remainder != settlement.capacity - sat)
+            .then(|| format!("the settlement leaves the client {} sat", settlement.remainder)),
     ];
     let faults: Vec<String> = faults.into_iter().flatten().collect();
     for node in [&mut site.relay, &mut site.clients[0]] {
@@ -120,20 +134,32 @@ fn sale(kind: ChainKind) -> Result<String, String> {
         "bytes_forwarded={forwarded} bytes_billed={} msat_paid={} unpaid_bytes={unpaid} stranded_bytes={stranded} funding={} close={}",
         sale.billed, sale.paid_msat, funding, settlement.txid
     );
-    if faults.is_empty() { Ok(line) } else { Err(format!("{}; {line}", faults.join("; "))) }
+    if faults.is_empty() {
+        Ok(line)
+    } else {
+        Err(format!("{}; {line}", faults.join("; ")))
+    }
 }
 
 fn purchase(client: &Node, mib: u64) -> Child {
     let mib = mib.to_string();
     let words = ["buy", "--mib", &mib, "--max-sat", "20000", "--yes"];
-    client.command(&words).stdout(Stdio::null()).spawn().expect("turnpike")
+    client
+        .command(&words)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("turnpike")
 }
 
 fn end(buy: &mut Child) -> Result<(), String> {
     let end = Instant::now() + Duration::from_secs(20);
     while Instant::now() < end {
         if let Ok(Some(status)) = buy.try_wait() {
-            return if status.success() { Ok(()) } else { Err(format!("turnpike buy ended with {status}")) };
+            return if status.success() {
+                Ok(())
+            } else {
+                Err(format!("turnpike buy ended with {status}"))
+            };
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -142,12 +168,18 @@ fn end(buy: &mut Child) -> Result<(), String> {
 }
 
 fn spent(client: &Node) -> u64 {
-    client.ask(&["status"])["purchases"][0]["spent_msat"].as_u64().unwrap_or(0)
+    client.ask(&["status"])["purchases"][0]["spent_msat"]
+        .as_u64()
+        .unwrap_or(0)
 }
 
 fn channel(client: &Node) -> Result<serde_json::Value, String> {
     let channels = client.ask(&["channel", "list"]);
-    channels["channels"].as_array().and_then(|c| c.last()).cloned().ok_or_else(|| "no channel".to_owned())
+    channels["channels"]
+        .as_array()
+        .and_then(|c| c.last())
+        .cloned()
+        .ok_or_else(|| "no channel".to_owned())
 }
 
 /// A line every second: what the kernel counts against what was paid.
@@ -163,10 +195,20 @@ impl Table {
         let mut status = site.clients[0].command(&["status"]);
         let thread = std::thread::spawn(move || {
             let start = Instant::now();
-            println!("{:>6} {:>16} {:>14} {:>14}  state", "s", "forwarded MiB", "paid msat", "left KiB");
+            println!(
+                "{:>6} {:>16} {:>14} {:>14}  state",
+                "s", "forwarded MiB", "paid msat", "left KiB"
+            );
             while !flag.load(Ordering::Relaxed) {
-                let answer = status.output().ok().and_then(|o| serde_json::from_slice::<serde_json::Value>(&o.stdout).ok());
-                if let Some(p) = answer.as_ref().map(|a| &a["purchases"][0]).filter(|p| p.is_object()) {
+                let answer = status
+                    .output()
+                    .ok()
+                    .and_then(|o| serde_json::from_slice::<serde_json::Value>(&o.stdout).ok());
+                if let Some(p) = answer
+                    .as_ref()
+                    .map(|a| &a["purchases"][0])
+                    .filter(|p| p.is_object())
+                {
                     println!(
                         "{:>6} {:>16.2} {:>14} {:>14}  {}",
                         start.elapsed().as_secs(),
