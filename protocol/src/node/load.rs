@@ -5,7 +5,7 @@ use super::record::{
     ClientRecord, JournalEntry, LoadError, Meta, PeerRecord, Table, Write, key_slot, node_key, put, read,
     slot_key,
 };
-use super::relay::Client;
+use super::service::Client;
 use super::{Action, Config, Node, RelayConfig, Selling};
 use crate::base::{BlockHeight, FeeRate, Instant, NodeId, SheetHash, Slot};
 use crate::crypto::{Digest, Keys, Statement, Verifier, tagged_hash};
@@ -150,7 +150,7 @@ impl Node {
                 .collect();
             writes.into_iter().for_each(|w| node.persist(w));
         }
-        if let Some(relay) = node.config.relay.clone() {
+        if let Some(relay) = node.config.relay {
             // Refused prices leave the relay closed, not the node down: the caller has checked them before.
             if node.sell(relay).is_err() {
                 crate::warn!("the configured prices are refused: nothing is sold");

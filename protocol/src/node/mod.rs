@@ -10,6 +10,7 @@
 //! handled together before the actions are drained: the shell then commits once for all of them.
 //! Spec page: `protocol/spec/node.md`.
 
+mod account;
 mod chain;
 mod client;
 mod command;
@@ -18,6 +19,7 @@ mod peer;
 mod purchase;
 pub mod record;
 mod relay;
+mod service;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -43,7 +45,7 @@ use bitcoin::ScriptBuf;
 use peer::Peer;
 use purchase::Buying;
 use record::{Meta, PeerRecord, Write};
-use relay::Client;
+use service::Client;
 
 /// What a node is told once, at start.
 #[derive(Clone, Debug)]

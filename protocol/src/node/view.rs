@@ -229,7 +229,7 @@ impl Node {
 
     /// Every client that was ever served.
     pub fn accounts(&self, now: Instant) -> Vec<AccountView> {
-        let view = |(id, c): (&NodeId, &super::relay::Client)| AccountView {
+        let view = |(id, c): (&NodeId, &super::service::Client)| AccountView {
             client: *id,
             paying: c.paying,
             gate: c.gate,
@@ -306,7 +306,7 @@ impl Node {
 
     /// What was sold over the life of each account, as far as it is counted.
     pub fn sold(&self) -> Vec<SoldView> {
-        let view = |(id, c): (&NodeId, &super::relay::Client)| {
+        let view = |(id, c): (&NodeId, &super::service::Client)| {
             let record = c.account.record();
             SoldView {
                 client: *id,

@@ -7,6 +7,7 @@
 
 mod acceptance;
 mod payee;
+mod payee_record;
 mod payer;
 mod policy;
 mod settler;
@@ -15,7 +16,8 @@ mod tests;
 pub mod tx;
 
 pub use acceptance::Acceptance;
-pub use payee::{Payee, PayeeAction, PayeeError, PayeeInput, PayeeRecord, PayeeState};
+pub use payee::{Payee, PayeeAction, PayeeError, PayeeInput};
+pub use payee_record::{PayeeRecord, PayeeState};
 pub use payer::{Payer, PayerAction, PayerError, PayerInput, PayerRecord, PayerState};
 pub use policy::{PayeePolicy, PolicyError, deep};
 pub use settler::{Batch, Candidate, SettleError, Settler, SettlerAction};

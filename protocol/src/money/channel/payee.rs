@@ -3,6 +3,7 @@
 //! Call order: [`Payee::accept`] for a new one or [`Payee::load`] after a restart; then [`Payee::handle`] for every
 //! input, and [`Payee::poll_action`] until it is empty after each. There is no timer: it lives by block heights.
 
+use super::payee_record::{PayeeRecord, PayeeState};
 use super::policy::{PayeePolicy, deep};
 use super::tx::{PaymentDigest, PaymentError, Terms, TermsError};
 use crate::base::limits::MARGIN;
@@ -10,53 +11,7 @@ use crate::base::{BlockHeight, ChannelId, Msat, NodeId, Outpoint, Sat, Slot, Txi
 use crate::crypto::{Verifier, channel_id};
 use crate::wire::{ErrorCode, Signature};
 use heapless::Deque;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-/// Where a simplex stands for its payee.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum PayeeState {
-    /// The acceptance was signed; payments count as soon as the funding is known.
-    Open,
-    /// After a restore: takes the payer's newest signature once more, credits it, and is settled (MONEY.md rule 16).
-    Restored,
-    /// Our signature may have left us: nothing is accepted any more (MONEY.md rule 7).
-    Closing,
-    /// Spent on chain by this transaction, at this height if confirmed.
-    Spent {
-        /// The spending transaction.
-        txid: Txid,
-        /// Its block's height; `None` while unconfirmed.
-        height: Option<BlockHeight>,
-    },
-    /// Spent deep, refunded, or never funded: over.
-    Over,
-}
-
-/// What a payee keeps on disk. Payments are journalled apart as (slot, total, signature).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PayeeRecord {
-    /// The payer's identity.
-    pub peer: NodeId,
-    /// What both sides build scripts from.
-    pub terms: Terms,
-    /// Index of our hardened keys of this channel.
-    pub key_index: u32,
-    /// Height when we accepted.
-    pub accepted_at: BlockHeight,
-    /// Last height at which the funding may confirm.
-    pub accept_until: BlockHeight,
-    /// The funding output, once the payer has named it or it confirmed.
-    pub outpoint: Option<Outpoint>,
-    /// Height of the funding's block.
-    pub funded_at: Option<BlockHeight>,
-    /// Newest cumulative total.
-    pub total: Msat,
-    /// The payer's signature for it; all zero at total zero.
-    pub signature: Signature,
-    /// Where it stands.
-    pub state: PayeeState,
-}
 
 /// What happens to a payee's simplex.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -67,7 +67,7 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     say(&format!(
         "turnpike buy --mib {FIRST}: opens a channel, then pays window by window"
     ));
-    let mut buy = purchase(&site.clients[0], FIRST);
+    let mut buy = Purchase::start(&site.clients[0], FIRST);
     wait_for("the first window", || spent(&site.clients[0]) > 0);
     // Confirmations lift the limit on credit.
     site.mine(7);
@@ -86,14 +86,14 @@ fn sale(kind: ChainKind) -> Result<String, String> {
 
     say("a download that is larger than what is left: the client is cut at the end of its credit");
     let first_cut = server.until_cut(&site, &kernel)?;
-    end(&mut buy)?;
+    buy.end()?;
     let paid = FIRST * MIB;
     let (unpaid, stranded) = judge::at_cut(first_cut, paid);
 
     say(&format!("turnpike buy --mib {TOP_UP}: tops up and goes on"));
-    let mut buy = purchase(&site.clients[0], TOP_UP);
+    let mut buy = Purchase::start(&site.clients[0], TOP_UP);
     let second_cut = server.until_cut(&site, &kernel)?;
-    end(&mut buy)?;
+    buy.end()?;
     table.stop();
     let paid = (FIRST + TOP_UP) * MIB;
     let (unpaid_again, stranded_again) = judge::at_cut(second_cut, paid);
@@ -141,30 +141,44 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     }
 }
 
-fn purchase(client: &Node, mib: u64) -> Child {
-    let mib = mib.to_string();
-    let words = ["buy", "--mib", &mib, "--max-sat", "20000", "--yes"];
-    client
-        .command(&words)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("turnpike")
+/// A `turnpike buy` that runs beside the traffic.
+struct Purchase(Child);
+
+impl Purchase {
+    fn start(client: &Node, mib: u64) -> Purchase {
+        let mib = mib.to_string();
+        let words = ["buy", "--mib", &mib, "--max-sat", "20000", "--yes"];
+        Purchase(
+            client
+                .command(&words)
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("turnpike"),
+        )
+    }
+
+    /// Waits for it: everything it bought is used by now.
+    fn end(&mut self) -> Result<(), String> {
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end {
+            if let Ok(Some(status)) = self.0.try_wait() {
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("turnpike buy ended with {status}"))
+                };
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err("turnpike buy did not end although everything was used".to_owned())
+    }
 }
 
-fn end(buy: &mut Child) -> Result<(), String> {
-    let end = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < end {
-        if let Ok(Some(status)) = buy.try_wait() {
-            return if status.success() {
-                Ok(())
-            } else {
-                Err(format!("turnpike buy ended with {status}"))
-            };
-        }
-        std::thread::sleep(Duration::from_millis(50));
+impl Drop for Purchase {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
-    let _ = buy.kill();
-    Err("turnpike buy did not end although everything was used".to_owned())
 }
 
 fn spent(client: &Node) -> u64 {

@@ -1,0 +1,377 @@
+//! The seller's service: bindings, payments, the gate.
+
+use super::record::{ClientRecord, ReceiptRecord, Table, put};
+use super::{ACCESS, Action, Config, GateReading, Node};
+use crate::base::{ByteCount, ConnectionId, Instant, NodeId, Slot};
+use crate::market::{Account, AccountInput, AccountRecord, Standing};
+use crate::money::channel::{PayeeError, PayeeInput};
+use crate::wire::{BindRequest, BindingClass, Bound, ErrorCode, Ext, Kind, Payment, PaymentAck, Problem};
+use alloc::vec::Vec;
+/// What a relay knows of one client key while it runs.
+pub(super) struct Client {
+    /// Credit and use.
+    pub account: Account,
+    /// The channel that pays now.
+    pub paying: Option<Slot>,
+    /// The attachment of the gate that carries its packets.
+    pub gate: Option<u16>,
+    /// How many attachments it ever had: the number of the present one.
+    pub attachments: u32,
+    /// The session that is bound, or was last.
+    pub connection: Option<ConnectionId>,
+    /// The gate has confirmed the attachment.
+    pub attached: bool,
+    /// A binding that waits for the one before to be closed.
+    pub next: Option<(ConnectionId, Slot, Vec<[u8; 16]>)>,
+    /// The reading that the account waits for.
+    pub reading: u32,
+    /// The receipt on offer.
+    pub offered: Option<ReceiptRecord>,
+}
+
+impl Client {
+    pub fn load(now: Instant, record: ClientRecord, config: &Config) -> Client {
+        let settings = config.relay.as_ref().map(|r| r.account).unwrap_or_default();
+        Client {
+            account: Account::restore(settings, record.account, now),
+            paying: record.paying,
+            gate: record.gate,
+            attachments: record.attachments,
+            connection: None,
+            attached: false,
+            next: None,
+            reading: 0,
+            offered: None,
+        }
+    }
+
+    pub fn record(&self) -> ClientRecord {
+        ClientRecord {
+            account: *self.account.record(),
+            paying: self.paying,
+            gate: self.gate,
+            attachments: self.attachments,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn payment(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        peer: NodeId,
+        message: &Payment,
+    ) {
+        if let Err((code, detail)) = self.take_payment(now, connection, peer, message) {
+            self.refuse(connection, Kind::Payment, code, detail);
+        }
+    }
+
+    fn take_payment(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        peer: NodeId,
+        message: &Payment,
+    ) -> Result<(), (ErrorCode, u64)> {
+        let slot = self
+            .connections
+            .get(&connection)
+            .and_then(|p| p.slot(message.channel));
+        let slot = slot.ok_or((ErrorCode::UnknownChannel, 0))?;
+        let client = self.clients.get(&peer).ok_or((ErrorCode::UnknownAccount, 0))?;
+        let bound = client.attached && client.paying == Some(slot) && client.connection == Some(connection);
+        if message.account != ACCESS || !bound {
+            return Err((ErrorCode::UnknownAccount, 0));
+        }
+        // Never take money for service that cannot be given.
+        if self.gate_down {
+            return Err((ErrorCode::GateDown, 0));
+        }
+        if self.selling.as_ref().map(|s| s.sheet_id) != Some(message.sheet) {
+            return Err((ErrorCode::WrongSheet, 0));
+        }
+        let room = self.room(slot);
+        let input = PayeeInput::Payment {
+            total: message.total,
+            signature: message.signature,
+            room,
+        };
+        let known = self.payees.get(&slot).map_or(0, |p| p.record().total.value());
+        let credited = self
+            .payee(now, slot, input)
+            .map_err(|PayeeError::Refused(code)| (code, known))?;
+        self.account(now, peer, AccountInput::Liveness);
+        let granted = self
+            .clients
+            .get(&peer)
+            .map_or(ByteCount::ZERO, |c| c.account.usage(now).granted);
+        let total = credited.unwrap_or(message.total);
+        self.send(
+            connection,
+            PaymentAck {
+                channel: message.channel,
+                account: ACCESS,
+                total,
+                granted,
+            },
+        );
+        Ok(())
+    }
+
+    /// A channel's total changed: the account it pays for learns of it.
+    pub(super) fn total_changed(&mut self, now: Instant, slot: Slot) {
+        let Some(record) = self.payees.get(&slot).map(|p| p.record()) else {
+            return;
+        };
+        let (peer, total) = (record.peer, record.total);
+        if self.clients.get(&peer).is_some_and(|c| c.paying == Some(slot)) {
+            self.account(now, peer, AccountInput::Paid { total });
+        }
+    }
+
+    pub(super) fn bind_request(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        peer: NodeId,
+        message: &BindRequest,
+    ) {
+        if let Err(code) = self.bind(now, connection, peer, message) {
+            self.refuse(connection, Kind::BindRequest, code, 0);
+        }
+    }
+
+    fn bind(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        peer: NodeId,
+        message: &BindRequest,
+    ) -> Result<(), ErrorCode> {
+        let selling = self.selling.as_ref().ok_or(ErrorCode::OutOfOrder)?;
+        if message.account != ACCESS
+            || message.class != selling.prices.class()
+            || message.class != BindingClass::Address
+        {
+            return Err(ErrorCode::BindingRefused);
+        }
+        if self.gate_down {
+            return Err(ErrorCode::GateDown);
+        }
+        let slot = self
+            .connections
+            .get(&connection)
+            .and_then(|p| p.slot(message.channel))
+            .ok_or(ErrorCode::UnknownChannel)?;
+        let payee = self.payees.get(&slot).ok_or(ErrorCode::UnknownChannel)?;
+        if !payee.is_open() {
+            return Err(ErrorCode::Closing);
+        }
+        let settings = selling.config.account;
+        let fresh = AccountRecord::new(selling.hash, selling.prices);
+        let client = self.clients.entry(peer).or_insert_with(|| Client {
+            account: Account::restore(settings, fresh, now),
+            paying: None,
+            gate: None,
+            attachments: 0,
+            connection: None,
+            attached: false,
+            next: None,
+            reading: 0,
+            offered: None,
+        });
+        if client.account.record().standing == Standing::Blocked {
+            return Err(ErrorCode::Blocked);
+        }
+        client.next = Some((connection, slot, message.addresses.to_vec()));
+        if client.gate.is_some() {
+            // The device moved or came back: the old binding is closed and counted before the new one opens.
+            self.account(now, peer, AccountInput::Detach);
+        } else {
+            self.attach_next(peer)?;
+        }
+        Ok(())
+    }
+
+    fn attach_next(&mut self, id: NodeId) -> Result<(), ErrorCode> {
+        let number = (1..=u16::MAX)
+            .find(|n| !self.attachments.contains_key(n))
+            .ok_or(ErrorCode::Full)?;
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some((connection, slot, addresses)) = client.next.take() else {
+            return Ok(());
+        };
+        client.gate = Some(number);
+        client.attached = false;
+        client.attachments = client.attachments.saturating_add(1);
+        client.connection = Some(connection);
+        client.paying = Some(slot);
+        let write = put(Table::Client, id.as_bytes(), &client.record());
+        self.attachments.insert(number, id);
+        self.persist(write);
+        self.actions.push_back(Action::Attach {
+            client: number,
+            connection,
+            addresses,
+        });
+        Ok(())
+    }
+
+    pub(super) fn attached(&mut self, now: Instant, number: u16, result: Result<(), ErrorCode>) {
+        let Some(id) = self.attachments.get(&number).copied() else {
+            return;
+        };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let (connection, attachment, slot) = (client.connection, client.attachments, client.paying);
+        if let Err(code) = result {
+            client.gate = None;
+            client.connection = None;
+            self.attachments.remove(&number);
+            if let Some(connection) = connection {
+                self.refuse(connection, Kind::BindRequest, code, 0);
+            }
+            return;
+        }
+        client.attached = true;
+        let Some(payee) = slot.and_then(|s| self.payees.get(&s)) else {
+            return;
+        };
+        let (channel, total) = (payee.id(), payee.record().total);
+        if let Some(channel) = channel {
+            self.account(now, id, AccountInput::Channel { channel });
+        }
+        self.account(now, id, AccountInput::Paid { total });
+        self.account(now, id, AccountInput::Attach { attachment });
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let granted = client.account.usage(now).granted;
+        let liveness = self
+            .selling
+            .as_ref()
+            .map_or(0, |s| s.config.account.liveness.as_millis());
+        if let Some(connection) = connection {
+            let liveness_ms = u32::try_from(liveness).unwrap_or(u32::MAX);
+            self.send(
+                connection,
+                Bound {
+                    account: ACCESS,
+                    granted,
+                    liveness_ms,
+                    ext: Ext::default(),
+                },
+            );
+        }
+    }
+
+    pub(super) fn gate_readings(&mut self, now: Instant, readings: &[GateReading]) {
+        for r in readings {
+            let Some(id) = self.attachments.get(&r.client).copied() else {
+                continue;
+            };
+            let Some(client) = self.clients.get_mut(&id) else {
+                continue;
+            };
+            let (attachment, read) = (client.attachments, core::mem::take(&mut client.reading));
+            let input = AccountInput::Reading {
+                attachment,
+                read,
+                up: r.up,
+                down: r.down,
+                exhausted: r.exhausted,
+            };
+            self.account(now, id, input);
+        }
+    }
+
+    /// The gate closed an attachment: its last reading, or none if it could not be read.
+    pub(super) fn detached(&mut self, now: Instant, number: u16, last: Option<GateReading>) {
+        let Some(id) = self.attachments.get(&number).copied() else {
+            return;
+        };
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let (attachment, read) = (client.attachments, core::mem::take(&mut client.reading));
+        let input = match last {
+            Some(r) => AccountInput::Reading {
+                attachment,
+                read,
+                up: r.up,
+                down: r.down,
+                exhausted: r.exhausted,
+            },
+            None => AccountInput::ReadFailed { attachment, read },
+        };
+        self.account(now, id, input);
+        self.attachments.remove(&number);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.gate = None;
+            client.attached = false;
+            let write = put(Table::Client, id.as_bytes(), &client.record());
+            self.persist(write);
+            if let Err(code) = self.attach_next(id) {
+                crate::warn!("no attachment of the gate is free");
+                if let Some(connection) = self.connection_of(&id) {
+                    self.refuse(connection, Kind::BindRequest, code, 0);
+                }
+            }
+        }
+    }
+
+    pub(super) fn gate_failed(&mut self, now: Instant) {
+        self.gate_down = true;
+        let waiting: Vec<(NodeId, u32, u32)> = self
+            .clients
+            .iter_mut()
+            .filter(|(_, c)| c.reading != 0)
+            .map(|(id, c)| (*id, c.attachments, core::mem::take(&mut c.reading)))
+            .collect();
+        for (id, attachment, read) in waiting {
+            self.account(now, id, AccountInput::ReadFailed { attachment, read });
+        }
+    }
+
+    pub(super) fn drift(&mut self, now: Instant, number: u16) {
+        let Some(id) = self.attachments.get(&number).copied() else {
+            return;
+        };
+        if let Some(connection) = self.connection_of(&id) {
+            self.send(
+                connection,
+                Problem {
+                    code: ErrorCode::BindingDrift,
+                    about: 0,
+                    detail: 0,
+                    ext: Ext::default(),
+                },
+            );
+        }
+        self.account(now, id, AccountInput::Detach);
+    }
+
+    pub(super) fn tick_clients(&mut self, now: Instant) {
+        if let Some(period) = self.free.tick(now) {
+            self.persist_free();
+            let ids: Vec<NodeId> = self.clients.keys().copied().collect();
+            for id in ids {
+                self.account(now, id, AccountInput::FreePeriod { period });
+            }
+        }
+        let due: Vec<NodeId> = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.account.next_timeout().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.account(now, id, AccountInput::Timer);
+        }
+    }
+}
