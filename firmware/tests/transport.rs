@@ -410,6 +410,40 @@ async fn under_a_flood_of_single_bytes_another_connection_keeps_nine_tenths_of_i
 }
 
 #[tokio::test]
+async fn single_bytes_wake_the_relay_up_as_rarely_as_their_cost_allows() {
+    let _shared = QUIET.read().await;
+    // Twenty reads a second, or five thousand bytes.
+    let rate = 20 * LinkLimits::READ_COST as u32;
+    let limits = LinkLimits {
+        bytes: Rate {
+            per_second: rate,
+            burst: rate,
+        },
+        ..roomy()
+    };
+    let relay = Relay::start(limits);
+    let mut rogue = Rogue::connect(relay.address, 2, 30).await;
+    let sealed = rogue.sealed(&[1; 4_000]);
+    let mut bytes = sealed.iter();
+    let mut woken = (0, 0);
+    for second in 0..6 {
+        if second == 3 {
+            // The burst is over.
+            woken.0 = relay.wakeups();
+        }
+        for byte in bytes.by_ref().take(200) {
+            rogue.stream.write_all(&[*byte]).await.unwrap();
+            sleep(Duration::from_millis(4)).await;
+        }
+    }
+    woken.1 = relay.wakeups();
+    let woken = woken.1 - woken.0;
+    println!("{woken} wake-ups by 600 single bytes in about three seconds");
+    assert!(woken < 300, "{woken}");
+    assert_eq!(relay.heard("down"), 0);
+}
+
+#[tokio::test]
 async fn a_connection_cannot_fill_the_nodes_channel() {
     let _shared = QUIET.read().await;
     let (sender, mut events) = mpsc::channel(32);
