@@ -186,10 +186,8 @@ pub(super) async fn answer_on(what: Discovery, sockets: Vec<UdpSocket>) -> io::R
                     continue;
                 }
                 if let Some(bytes) = what.answer(nonce) {
-                    // Not sent where that would take a gateway, or where the queue is full: the asker asks again.
-                    let flags = SendFlags::DONTROUTE | SendFlags::DONTWAIT;
-                    let sent = || Ok(rustix::net::sendto(&socket, &bytes, flags, &from)?);
-                    drop(socket.try_io(Interest::WRITABLE, sent));
+                    // Dropped where it cannot be sent: the asker asks again.
+                    drop(reply(&socket, &bytes, from));
                 }
             }
         });
@@ -199,6 +197,14 @@ pub(super) async fn answer_on(what: Discovery, sockets: Vec<UdpSocket>) -> io::R
         Some(Err(panic)) => Err(io::Error::other(panic)),
         None => std::future::pending().await,
     }
+}
+
+/// Sends without a gateway, and without waiting.
+fn reply(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
+    let flags = SendFlags::DONTROUTE | SendFlags::DONTWAIT;
+    socket.try_io(Interest::WRITABLE, || {
+        Ok(rustix::net::sendto(socket, bytes, flags, &to)?)
+    })
 }
 
 /// Whether an address can belong to this link at all; for IPv4, the kernel knows when it sends.
@@ -375,4 +381,67 @@ fn interfaces() -> io::Result<Vec<String>> {
         .map(|(name, _)| name.trim().to_owned())
         .filter(|name| name != "lo")
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_from_beyond_the_link_are_not_neighbours() {
+        let neighbour = |text: &str| is_neighbour(SocketAddr::new(text.parse().unwrap(), 9));
+        for here in ["fe80::1", "::1", "10.0.0.7", "169.254.3.4"] {
+            assert!(neighbour(here), "{here}");
+        }
+        for beyond in [
+            "2001:db8::1",
+            "fd00::1",
+            "ff02::1",
+            "::",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+        ] {
+            assert!(!neighbour(beyond), "{beyond}");
+        }
+    }
+
+    /// In a network namespace of its own, which has a gateway for everything.
+    #[tokio::test]
+    async fn an_answer_never_takes_a_gateway() {
+        const INSIDE: &str = "TURNPIKE_TEST_GATEWAY";
+        if std::env::var_os(INSIDE).is_none() {
+            let script = r#"
+                set -e
+                PATH=$PATH:/usr/sbin:/sbin
+                ip link set lo up
+                ip address add 10.9.9.1/24 dev lo
+                ip route add default via 10.9.9.2 dev lo
+                exec "$0" --exact transport::discovery::tests::an_answer_never_takes_a_gateway
+            "#;
+            let ran = std::process::Command::new("unshare")
+                .args(["--user", "--map-root-user", "--net", "sh", "-c", script])
+                .arg(std::env::current_exe().unwrap())
+                .env(INSIDE, "1")
+                .output()
+                .unwrap();
+            let said = [ran.stdout, ran.stderr].concat();
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&said));
+            return;
+        }
+        let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+        socket.writable().await.unwrap();
+        let beyond = SocketAddr::from(([192, 0, 2, 1], 9));
+        assert_eq!(
+            socket.send_to(&[0], beyond).await.unwrap(),
+            1,
+            "there is a way beyond"
+        );
+        let refused = reply(&socket, &[0], beyond).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NetworkUnreachable);
+        let asker = UdpSocket::bind("10.9.9.1:0").await.unwrap();
+        reply(&socket, &[7], asker.local_addr().unwrap()).unwrap();
+        let mut buffer = [0; 2];
+        assert_eq!(asker.recv(&mut buffer).await.unwrap(), 1);
+    }
 }

@@ -651,6 +651,18 @@ fn a_changed_answer_is_refused_whatever_byte_it_is() {
         assert!(read(&changed).is_err(), "byte {at}");
         assert!(read(&bytes[..at]).is_err(), "cut at {at}");
     }
+    for name in ["two\nlines", "\u{1b}[2J", "turned\u{202e}around"] {
+        let bytes = beacon::answer(
+            &what.keys,
+            GENESIS,
+            nonce,
+            7473,
+            name,
+            &signed.sheet,
+            &signed.signature,
+        );
+        assert_eq!(read(&bytes.unwrap()), Err(BeaconError::Malformed), "{name:?}");
+    }
     let again = beacon::read_answer(&bytes, from, &verifier, GENESIS, beacon::Nonce([6; 16]));
     assert_eq!(again, Err(BeaconError::Other), "an old answer to a new query");
 }
