@@ -144,6 +144,14 @@ impl Lab {
     }
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for host in self.clients.iter().chain([&self.relay, &self.uplink]) {
+            host.remove();
+        }
+    }
+}
+
 /// Starts this program again inside a fresh user namespace and ends with its exit status; returns at once when that
 /// has been done. Call it first thing in `main`.
 ///

@@ -171,6 +171,8 @@ pub fn frame(plan: &GatePlan) -> String {
  }}
  chain down {{
  }}
+ chain answers {{
+ }}
  chain forward {{
   type filter hook forward priority filter + 10; policy accept;
  }}
@@ -183,7 +185,7 @@ pub fn frame(plan: &GatePlan) -> String {
 }}
 "
     );
-    for chain in ["up", "down", "forward", "input", "postrouting"] {
+    for chain in ["up", "down", "answers", "forward", "input", "postrouting"] {
         let _ = writeln!(s, "flush chain inet {TABLE} {chain}");
     }
     for set in ["guests", "uplinks", "blocked", "exempt"] {
@@ -199,29 +201,26 @@ pub fn frame(plan: &GatePlan) -> String {
     }
     let _ = writeln!(s, "table inet {TABLE} {{\n chain forward {{");
     for guest in &plan.guests {
-        let _ = writeln!(
-            s,
-            "  oif \"{guest}\" ct direction reply meta nfproto ipv4 @nh,128,32 vmap @fast_down4"
-        );
+        let _ = writeln!(s, "  oif \"{guest}\" ct direction reply goto answers");
     }
     for uplink in &plan.uplinks {
         let _ = writeln!(s, "  oif \"{uplink}\" @nh,96,32 vmap @fast_up");
     }
-    for guest in &plan.guests {
-        let _ = writeln!(
-            s,
-            "  oif \"{guest}\" ct direction reply meta nfproto ipv6 @nh,224,32 vmap @fast_down6"
-        );
-        let _ = writeln!(s, "  oif \"{guest}\" goto down");
-    }
-    for uplink in &plan.uplinks {
-        let _ = writeln!(s, "  oif \"{uplink}\" goto up");
+    for (interfaces, chain) in [(&plan.guests, "down"), (&plan.uplinks, "up")] {
+        for interface in interfaces {
+            let _ = writeln!(s, "  oif \"{interface}\" goto {chain}");
+        }
     }
     // By name, so that an interface that was created again is shut until the gate is refreshed.
     let _ = write!(
         s,
         "  iifname @guests drop
   oifname @guests drop
+ }}
+ chain answers {{
+  meta nfproto ipv4 @nh,128,32 vmap @fast_down4
+  meta nfproto ipv6 @nh,224,32 vmap @fast_down6
+  goto down
  }}
  chain up {{
   meta iif . ether saddr . ip saddr vmap @up4

@@ -131,6 +131,11 @@ impl Host {
         }
     }
 
+    /// Takes the name away; the namespace itself ends with the last program and socket in it.
+    pub(super) fn remove(&self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+
     fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }

@@ -2,6 +2,7 @@
 //! writes `target/bench.json`. `make bench ONLY=name` measures one figure.
 
 mod figure;
+mod forward;
 mod payments;
 mod wire;
 
@@ -12,22 +13,44 @@ use std::process::ExitCode;
 struct Measurement {
     names: &'static [&'static str],
     run: fn() -> Vec<Figure>,
+    /// Whether it is measured in a network of namespaces.
+    lab: bool,
 }
 
 const ALL: &[Measurement] = &[
     Measurement {
         names: &["payment_bytes"],
         run: wire::payment_bytes,
+        lab: false,
     },
     Measurement {
         names: &["payments_ratio"],
         run: payments::payments_ratio,
+        lab: false,
+    },
+    Measurement {
+        names: &["forward_ratio"],
+        run: forward::with_offload,
+        lab: true,
+    },
+    Measurement {
+        names: &["forward_ratio_small"],
+        run: forward::without_offload,
+        lab: true,
+    },
+    Measurement {
+        names: &["forward_ratio_bare", "forward_ratio_small_bare"],
+        run: forward::against_bare,
+        lab: true,
     },
 ];
 
 fn main() -> ExitCode {
     let only = std::env::args().nth(1).filter(|name| !name.is_empty());
     let wanted = |m: &&Measurement| only.as_deref().is_none_or(|name| m.names.contains(&name));
+    if ALL.iter().filter(wanted).any(|m| m.lab) {
+        turnpike_tests::lab::enter();
+    }
     let mut figures = Vec::new();
     for measurement in ALL.iter().filter(wanted) {
         figures.extend((measurement.run)());
