@@ -27,6 +27,12 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    // A thousand sessions, the store and the control socket need more than the usual 1,024 descriptors.
+    let mut files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    files.current = files.maximum;
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, files) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     // Two threads: one may wait for the disk while the other serves sessions.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

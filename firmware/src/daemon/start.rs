@@ -1,6 +1,6 @@
 //! Start and end of the daemon.
 
-use super::core::{Ask, Core, CoreError, FOLLOWER_KEY};
+use super::core::{Ask, Core, CoreError, CoreHandle, FOLLOWER_KEY};
 use super::gatekeeper::Gatekeeper;
 use super::requests::Desk;
 use super::rows;
@@ -9,14 +9,14 @@ use crate::config::{ChainBackend, Config, ConfigError};
 use crate::control::ControlServer;
 use crate::gate::{Gate, GatePlan, Survivor, Watcher};
 use crate::store::{Store, Table, Write};
-use crate::transport::{LinkLimits, Links};
+use crate::transport::{Discovery, LinkLimits, Links, SignedSheet, answer_discovery};
 use crate::wallet::{Wallet, WalletKeys};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use std::sync::Arc;
 use std::time::Instant as Clock;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use turnpike_protocol::base::{BlockHeight, GenesisHash, Instant, Msat};
 use turnpike_protocol::crypto::{CoinType, Keys, Seed};
 use turnpike_protocol::market::{AccountConfig, BuyerConfig, Prices};
@@ -107,7 +107,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let keys = Arc::new(keys);
     let (frame_sender, frames) = mpsc::channel(MAX_WAITING);
     let genesis_hash = GenesisHash::from_bytes(genesis.to_byte_array());
-    let links = Links::new(keys, genesis_hash, frame_sender, LinkLimits::default());
+    let links = Links::new(keys.clone(), genesis_hash, frame_sender, LinkLimits::default());
     let (control, orders) = ControlServer::bind(&config.control_socket()).map_err(files)?;
     let (chain_actions, mut chain_queue) = mpsc::unbounded_channel();
     let (core, handle) = Core::new(
@@ -150,6 +150,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             }
         });
     }
+    if config.relay.enabled && config.relay.discoverable {
+        answer_who_looks(&config, keys, genesis_hash, handle.clone());
+    }
     tokio::spawn(control.run());
     tokio::spawn(Desk::new(handle.clone(), chain, links, config.clone(), started).serve(orders));
     let stop = handle.clone();
@@ -166,6 +169,51 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     core.run(frames, reports).await?;
     Ok(())
+}
+
+/// Tells who looks for relays on the guest links what is sold here.
+fn answer_who_looks(config: &Config, keys: Arc<Keys>, genesis: GenesisHash, core: CoreHandle) {
+    let (sheets, sheet) = watch::channel(None);
+    let what = Discovery {
+        keys,
+        genesis,
+        name: config.node.name.clone(),
+        port: config.relay.listen.port(),
+        sheet,
+    };
+    let interfaces: Vec<String> = config
+        .relay
+        .guest_interface
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    tokio::spawn(async move {
+        if let Err(error) = answer_discovery(what, &interfaces).await {
+            tracing::warn!(%error, "relays that are looked for on the link will not find this one; name its address");
+        }
+    });
+    tokio::spawn(async move {
+        let mut events = core.events();
+        loop {
+            let signed = |n: &Node| {
+                n.signed_sheet().map(|(sheet, signature)| SignedSheet {
+                    sheet: sheet.to_vec(),
+                    signature: signature.0,
+                })
+            };
+            let Ok(now) = core.look(signed).await else { return };
+            sheets.send_if_modified(|kept| {
+                *kept != now && {
+                    *kept = now;
+                    true
+                }
+            });
+            // A new sheet comes with other news; a node without news has its old one.
+            if let Err(broadcast::error::RecvError::Closed) = events.recv().await {
+                return;
+            }
+        }
+    });
 }
 
 fn read_keys(config: &Config) -> Result<Keys, StartError> {

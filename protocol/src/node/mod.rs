@@ -239,6 +239,11 @@ pub enum Event {
         /// What it sells.
         offer: Offer,
     },
+    /// This relay signed a new price sheet.
+    SheetSigned {
+        /// Its version.
+        version: u32,
+    },
     /// A channel was accepted and is being funded.
     Funding {
         /// Its row.

@@ -74,6 +74,9 @@ impl Node {
         for id in ids {
             self.account(now, id, AccountInput::Sheet { sheet, prices });
         }
+        if let Some(version) = self.sheet().map(|s| s.version) {
+            self.notify(super::Event::SheetSigned { version });
+        }
         let sessions: Vec<ConnectionId> = self
             .connections
             .iter()
