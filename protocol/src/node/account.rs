@@ -1,10 +1,9 @@
 //! The seller's accounts: what they want done, what is told to the client, receipts.
 
-use super::load::receipt_digest;
 use super::record::{ReceiptRecord, Table, put, receipt_key};
 use super::{ACCESS, Action, Event, Node};
 use crate::base::{ByteCount, ConnectionId, Instant, NodeId};
-use crate::market::{AccountAction, AccountInput, PauseReason};
+use crate::market::{AccountAction, AccountInput, PauseReason, receipt_digest};
 use crate::wire::{self, ErrorCode, Ext, Kind, Problem, ReceiptAnswer, ReceiptOffer, Signature, Usage};
 use heapless::Vec as Bounded;
 impl Node {

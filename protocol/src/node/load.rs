@@ -280,22 +280,3 @@ pub(super) fn sheet_digest(genesis: crate::base::GenesisHash, relay: NodeId, byt
     }
     .digest()
 }
-
-/// What a side signs under a receipt.
-pub(super) fn receipt_digest(
-    genesis: crate::base::GenesisHash,
-    signer: NodeId,
-    peer: NodeId,
-    channel: crate::base::ChannelId,
-    bytes: &[u8],
-) -> Digest {
-    Statement {
-        kind: "receipt",
-        genesis,
-        signer,
-        peer: *peer.as_bytes(),
-        instance: *channel.as_bytes(),
-        body: bytes,
-    }
-    .digest()
-}

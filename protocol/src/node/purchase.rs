@@ -1,10 +1,10 @@
 //! Where a purchase meets the channel that pays for it and the session that it runs over.
 
-use super::load::{receipt_digest, sheet_hash};
+use super::load::sheet_hash;
 use super::record::{ReceiptRecord, Table, put, receipt_key};
 use super::{ACCESS, Action, CommandError, Event, Node};
 use crate::base::{ByteCount, ConnectionId, Duration, Instant, Msat, NodeId, Slot};
-use crate::market::{Buyer, BuyerAction, BuyerInput, BuyerRecord, BuyerState, Claim, Prices};
+use crate::market::{Buyer, BuyerAction, BuyerInput, BuyerRecord, BuyerState, Claim, Prices, receipt_digest};
 use crate::money::channel::PayerInput;
 use crate::wire::{
     self, Bound, ErrorCode, Ext, Kind, Liveness, OfferRequest, PaymentAck, Problem, Receipt, ReceiptAnswer,
