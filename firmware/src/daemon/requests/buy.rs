@@ -1,15 +1,16 @@
 //! Buying: from finding a relay to the last byte used, over as many sessions and channels as that takes.
 
+use super::course::{Course, Followed, Past, worn_and_fresh};
 use super::news::{News, show, step};
-use super::open::left;
 use super::relay::Relay;
 use super::{Desk, figures, refusal};
-use crate::control::{Failed, Hex, Progress, Purchase, Responder, Response, Target};
+use crate::control::{Failed, Hex, Progress, Responder, Response, Target};
 use std::time::Duration;
 use tokio::time::Instant as Deadline;
 use turnpike_protocol::base::{ByteCount, Msat, NodeId, Sat, Slot};
 use turnpike_protocol::market::{BuyerState, BuyerView};
-use turnpike_protocol::node::{ChannelView, Command, Event, Node, Role};
+use turnpike_protocol::node::{Command, Event, Node};
+use turnpike_protocol::wire::ErrorCode;
 
 /// How long a relay that went away is called again before its purchase is left to itself.
 const CALL_FOR: Duration = Duration::from_secs(10 * 60);
@@ -21,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Shortest time between two lines about a purchase whose state did not change: more is not read.
 const LINE_EVERY: Duration = Duration::from_millis(100);
+/// How long a relay may take to offer the last receipt of a channel that is used up.
+const RECEIPT_WITHIN: Duration = Duration::from_secs(3);
 /// Credit below this cannot be relied on: one offloaded segment with its headers may not fit any more (DESIGN §5).
 const STRANDED: ByteCount = ByteCount::new(65_549);
 
@@ -39,55 +42,6 @@ pub(super) struct Wish {
     pub capacity_sat: Option<Sat>,
     /// Lifetime of channels that are opened.
     pub lifetime_blocks: Option<u32>,
-}
-
-/// A purchase on its way.
-struct Course {
-    /// So much in all; `None` for as much as `max` pays.
-    ordered: Option<ByteCount>,
-    /// The most to spend in all.
-    max: Msat,
-    relay: Relay,
-    news: News,
-    /// What was bought from channels before the present one.
-    past: Past,
-}
-
-/// What was used and spent in channels that are used up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Past {
-    used: ByteCount,
-    spent: Msat,
-}
-
-impl Past {
-    fn plus(self, view: &BuyerView) -> Past {
-        Past {
-            used: self.used.saturating_add(view.used),
-            spent: self.spent.saturating_add(view.spent),
-        }
-    }
-
-    /// What is still to be bought for how much; `None` if that is nothing.
-    fn rest(self, ordered: Option<ByteCount>, max: Msat) -> Option<(Option<ByteCount>, Msat)> {
-        let bytes = ordered.map(|o| o.saturating_sub(self.used));
-        let max = max.saturating_sub(self.spent);
-        (bytes != Some(ByteCount::ZERO) && max > Msat::ZERO).then_some((bytes, max))
-    }
-}
-
-impl Course {
-    /// The purchase over all of its channels.
-    fn shown(&self, view: &BuyerView) -> Purchase {
-        let Past { used, spent } = self.past.plus(view);
-        Purchase {
-            ordered_bytes: self.ordered,
-            max_msat: self.max,
-            used_bytes: used,
-            spent_msat: spent,
-            ..Purchase::new(self.relay.node, view)
-        }
-    }
 }
 
 impl Desk {
@@ -109,7 +63,7 @@ impl Desk {
             prepared = self.prepare(&wish, responder) => prepared,
             () = responder.gone() => Err(Failed::refused("the user went away before the purchase began", "")),
         };
-        let relay = prepared?;
+        let (relay, _followed) = prepared?;
         let news = News::of(&self.core);
         self.order(&relay, wish.bytes, max).await?;
         let course = Course {
@@ -133,22 +87,20 @@ impl Desk {
     }
 
     /// A relay with a session, a known offer, and a channel in which it takes something.
-    async fn prepare(&self, wish: &Wish, responder: &Responder) -> Result<Relay, Failed> {
+    async fn prepare(&self, wish: &Wish, responder: &Responder) -> Result<(Relay, Followed<'_>), Failed> {
         let step = |text: String| step(responder, text);
         step("looking for the relay".to_owned());
         let mut relay = self.find(wish.relay.clone(), wish.auto).await?;
         step(format!("asking relay {} what it sells", Hex(relay.node)));
         let offer = self.ask_offer(&relay).await?;
         let node = relay.node;
-        if let Some(view) = self.core.look(move |n| active(n, node)).await? {
-            let error = format!(
-                "a purchase from this relay is under way ({} spent of {})",
-                view.spent, view.max
-            );
-            return Err(Failed::refused(
-                error,
-                "wait for its end, or stop it with `turnpike stop`",
-            ));
+        let followed = Followed::new(&self.followed, node).ok_or_else(|| {
+            let error = format!("a purchase from relay {} is under way", Hex(node));
+            Failed::refused(error, "wait for its end, or stop it with `turnpike stop`")
+        })?;
+        if self.core.look(move |n| active(n, node)).await?.is_some() {
+            // Nobody follows it any more: the relay had not come back. This order takes its place.
+            self.end(&relay).await?;
         }
         let slot = match self.core.look(move |n| n.paying_channel(&node)).await? {
             Some(slot) => slot,
@@ -163,7 +115,7 @@ impl Desk {
         if !self.core.look(move |n| n.offer(connection).is_some()).await? {
             self.ask_offer(&relay).await?;
         }
-        Ok(relay)
+        Ok((relay, followed))
     }
 
     /// Tells how the purchase goes until it is over.
@@ -226,7 +178,8 @@ impl Desk {
                     connection,
                     code,
                     detail,
-                }) if connection == course.relay.connection => {
+                }) if connection == course.relay.connection && code != ErrorCode::UnknownAccount => {
+                    // An account that is not open is opened again without anybody's help.
                     step(responder, refusal::peer(code, detail).to_string());
                 }
                 Some(event @ Event::OverClaim { .. }) => show(responder, self.tell(event).await?),
@@ -264,7 +217,19 @@ impl Desk {
             return Ok(());
         };
         self.end(&course.relay).await?;
+        let mut receipts = News::of(&self.core);
         self.close(&[last]).await?;
+        // The last receipt of the old channel is about the figures that the next order leaves behind.
+        let signed = async {
+            loop {
+                match receipts.next().await? {
+                    Some(Event::Receipt { peer, .. }) if peer == node => return Ok(()),
+                    _ => {}
+                }
+            }
+        };
+        let unsigned = || Failed::refused("the relay offers no receipt", "");
+        let _without = refusal::within(RECEIPT_WITHIN, signed, unsigned).await;
         let past = course.past.plus(&view);
         if let Some((bytes, max)) = past.rest(course.ordered, course.max) {
             course.past = past;
@@ -384,98 +349,4 @@ fn view_of(node: &Node, relay: NodeId) -> Option<BuyerView> {
 /// A purchase from this relay that is not over.
 fn active(node: &Node, relay: NodeId) -> Option<BuyerView> {
     view_of(node, relay).filter(|view| !figures::is_over(view.state))
-}
-
-/// Open channels to this relay that are used up, or refused before that, and one that can pay next.
-fn worn_and_fresh(channels: &[ChannelView], relay: NodeId) -> (Vec<Slot>, Option<Slot>) {
-    let open = |c: &&ChannelView| {
-        c.role == Role::Payer && c.peer == relay && matches!(c.state, "unconfirmed" | "open")
-    };
-    let open: Vec<&ChannelView> = channels.iter().filter(open).collect();
-    let (mut worn, mut fresh): (Vec<&ChannelView>, Vec<&ChannelView>) =
-        open.into_iter().partition(|c| left(c) == Msat::ZERO);
-    if worn.is_empty() && !fresh.is_empty() {
-        // The relay takes no more in the one that paid, which is the oldest.
-        worn.push(fresh.remove(0));
-    }
-    (
-        worn.iter().map(|c| c.slot).collect(),
-        fresh.first().map(|c| c.slot),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use turnpike_protocol::base::BlockHeight;
-
-    const RELAY: NodeId = NodeId::from_bytes([1; 32]);
-
-    fn channel(slot: u32, total: u64) -> ChannelView {
-        ChannelView {
-            slot: Slot(slot),
-            id: None,
-            role: Role::Payer,
-            peer: RELAY,
-            capacity: Sat::new(10_000),
-            total: Msat::new(total),
-            expiry: BlockHeight::new(1_000),
-            settle_by: BlockHeight::new(900),
-            outpoint: None,
-            funded_at: None,
-            state: "open",
-            spent_by: None,
-            funding_fee: Sat::ZERO,
-            ceiling: Msat::ZERO,
-        }
-    }
-
-    #[test]
-    fn a_used_up_channel_makes_room_for_the_next() {
-        let (used_up, half) = (channel(3, 10_000_000), channel(5, 5_000_000));
-        assert_eq!(
-            worn_and_fresh(&[used_up.clone(), half.clone()], RELAY),
-            (vec![Slot(3)], Some(Slot(5)))
-        );
-        assert_eq!(
-            worn_and_fresh(std::slice::from_ref(&used_up), RELAY),
-            (vec![Slot(3)], None)
-        );
-        // Refused before it was used up.
-        assert_eq!(
-            worn_and_fresh(std::slice::from_ref(&half), RELAY),
-            (vec![Slot(5)], None)
-        );
-        let others = [
-            ChannelView {
-                state: "closing",
-                ..used_up.clone()
-            },
-            ChannelView {
-                role: Role::Payee,
-                ..used_up.clone()
-            },
-            ChannelView {
-                peer: NodeId::from_bytes([2; 32]),
-                ..used_up
-            },
-        ];
-        assert_eq!(worn_and_fresh(&others, RELAY), (Vec::new(), None));
-    }
-
-    #[test]
-    fn what_earlier_channels_bought_is_not_bought_again() {
-        let view = |used, spent| BuyerView {
-            used: ByteCount::new(used),
-            spent: Msat::new(spent),
-            ..BuyerView::default()
-        };
-        let past = Past::default().plus(&view(70, 600)).plus(&view(20, 300));
-        let rest = |ordered, max| past.rest(ordered, Msat::new(max));
-        let ordered = |bytes| Some(ByteCount::new(bytes));
-        assert_eq!(rest(ordered(100), 1_000), Some((ordered(10), Msat::new(100))));
-        assert_eq!(rest(None, 1_000), Some((None, Msat::new(100))));
-        assert_eq!(rest(ordered(90), 1_000), None);
-        assert_eq!(rest(ordered(100), 900), None);
-    }
 }

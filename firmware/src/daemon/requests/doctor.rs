@@ -119,7 +119,7 @@ fn settled_in_time(channels: &[ChannelView], height: BlockHeight) -> Check {
                 "past the height by which they must be settled: {}",
                 late.join(", ")
             ),
-            "raise the fee of their settlement: `turnpike channel raise-fee`",
+            "raise the fee of their settlement: `turnpike channel raise`",
         ),
     }
 }

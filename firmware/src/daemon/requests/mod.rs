@@ -10,6 +10,7 @@ mod backup;
 mod buy;
 mod channel;
 mod client;
+mod course;
 mod doctor;
 mod exposure;
 mod figures;
@@ -29,12 +30,12 @@ use crate::config::{ChainBackend, Config};
 use crate::control::{Failed, Order, Request, Responder, Response};
 use crate::transport::Links;
 use bitcoin::hashes::Hash;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant as Clock;
 use tokio::sync::{Semaphore, mpsc};
-use turnpike_protocol::base::{ConnectionId, GenesisHash, Instant};
+use turnpike_protocol::base::{ConnectionId, GenesisHash, Instant, NodeId};
 
 /// Requests carried out at once. Twice what the socket serves: purchases go on after their user went away.
 const MAX_REQUESTS: usize = 2 * crate::control::MAX_CONNECTIONS;
@@ -50,6 +51,8 @@ pub struct Desk {
     started: Clock,
     /// One channel is opened at a time: the wallet's coins and the answers then belong to one request.
     opening: tokio::sync::Mutex<()>,
+    /// Relays from which a request buys now.
+    followed: Mutex<BTreeSet<NodeId>>,
     /// Where sessions go that were made from here.
     called: Mutex<BTreeMap<ConnectionId, SocketAddr>>,
 }
@@ -75,6 +78,7 @@ impl Desk {
             genesis: GenesisHash::from_bytes(genesis.to_byte_array()),
             started,
             opening: tokio::sync::Mutex::new(()),
+            followed: Mutex::new(BTreeSet::new()),
             called: Mutex::new(BTreeMap::new()),
         }
     }
