@@ -53,6 +53,13 @@ pub const ACCEPT_BLOCKS: u32 = 144;
 pub const MAX_CHANNELS: usize = 4_096;
 /// Channels that one peer may have open with this node: one in use and one replacing it.
 pub const MAX_CHANNELS_PER_PEER: usize = 2;
+/// Acceptances without a funding that our own back end has seen: they cost strangers nothing, so they have a room of
+/// their own, and the oldest of a peer that is gone makes place for a new one.
+pub const MAX_UNFUNDED: usize = 256;
+/// Bindings that one key may open within [`BINDS_WITHIN_SECS`]: each makes the relay lay firewall rules (20 ms).
+pub const MAX_BINDS: u8 = 5;
+/// See [`MAX_BINDS`], seconds.
+pub const BINDS_WITHIN_SECS: u64 = 10;
 /// Connections that a node serves at once.
 pub const MAX_CONNECTIONS: usize = 1_024;
 /// How long a handshake may take: a few round trips over the slowest mesh path, retries included. What is half

@@ -3,7 +3,7 @@
 use super::load::sheet_digest;
 use super::record::{Table, put, slot_key};
 use super::{Action, Node};
-use crate::base::limits::{MAX_CHANNELS, MAX_CHANNELS_PER_PEER};
+use crate::base::limits::{MAX_CHANNELS, MAX_CHANNELS_PER_PEER, MAX_UNFUNDED};
 use crate::base::{BlockHeight, ConnectionId, Instant, Msat, NodeId, Slot};
 use crate::crypto::Role;
 use crate::market::{AccountInput, Prices, Standing};
@@ -163,6 +163,7 @@ impl Node {
         if of_peer >= MAX_CHANNELS_PER_PEER || self.payees.len() + self.payers.len() >= MAX_CHANNELS {
             return Err(ErrorCode::Full);
         }
+        self.make_room()?;
         let key_index = self.meta.next_payee_key;
         let keys = self
             .keys
@@ -187,6 +188,28 @@ impl Node {
         Ok((slot, Acceptance { terms, accept_until }))
     }
 
+    /// Acceptances cost strangers nothing: the oldest one that nothing was ever seen of, and whose peer is gone, makes
+    /// place for a new one. Its payer, should there be a funding after all, is told so and has it back at the expiry.
+    fn make_room(&mut self) -> Result<(), ErrorCode> {
+        let unfunded = |p: &Payee| p.is_open() && !p.is_seen();
+        if self.payees.values().filter(|p| unfunded(p)).count() < MAX_UNFUNDED {
+            return Ok(());
+        }
+        let gone = |p: &Payee| unfunded(p) && self.connection_of(&p.record().peer).is_none();
+        let oldest = self.payees.iter().find(|(_, p)| gone(p)).map(|(slot, _)| *slot);
+        self.drop_acceptance(oldest.ok_or(ErrorCode::Full)?);
+        Ok(())
+    }
+
+    fn drop_acceptance(&mut self, slot: Slot) {
+        self.payees.remove(&slot);
+        self.persist(super::record::Write::Delete {
+            table: Table::Payee,
+            key: slot_key(slot).to_vec(),
+        });
+        self.chain(ChainAction::Unwatch { slot });
+    }
+
     /// A peer that asks again without having funded gives up the earlier acceptance, if nothing was ever named.
     fn drop_unfunded(&mut self, peer: NodeId) {
         let idle = |p: &Payee| p.record().peer == peer && p.record().outpoint.is_none() && p.is_open();
@@ -197,12 +220,7 @@ impl Node {
             .map(|(s, _)| *s)
             .collect();
         for slot in gone {
-            self.payees.remove(&slot);
-            self.persist(super::record::Write::Delete {
-                table: Table::Payee,
-                key: slot_key(slot).to_vec(),
-            });
-            self.chain(ChainAction::Unwatch { slot });
+            self.drop_acceptance(slot);
         }
     }
 

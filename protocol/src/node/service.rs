@@ -2,7 +2,8 @@
 
 use super::record::{ClientRecord, ReceiptRecord, Table, put};
 use super::{ACCESS, Action, Config, GateReading, Node};
-use crate::base::{ByteCount, ConnectionId, Instant, NodeId, Slot};
+use crate::base::limits::{BINDS_WITHIN_SECS, MAX_BINDS};
+use crate::base::{ByteCount, ConnectionId, Duration, Instant, NodeId, Slot};
 use crate::market::{Account, AccountInput, AccountRecord, Standing};
 use crate::money::channel::{PayeeError, PayeeInput};
 use crate::wire::{BindRequest, BindingClass, Bound, ErrorCode, Ext, Kind, Payment, PaymentAck, Problem};
@@ -25,6 +26,8 @@ pub(super) struct Client {
     pub next: Option<(ConnectionId, Slot, Vec<[u8; 16]>)>,
     /// The reading that the account waits for.
     pub reading: u32,
+    /// Bindings asked for since the moment beside them.
+    binds: (Instant, u8),
     /// The receipt on offer.
     pub offered: Option<ReceiptRecord>,
 }
@@ -42,6 +45,7 @@ impl Client {
             next: None,
             reading: 0,
             offered: None,
+            binds: (now, 0),
         }
     }
 
@@ -169,6 +173,10 @@ impl Node {
         if !payee.is_open() {
             return Err(ErrorCode::Closing);
         }
+        // Rules are laid for money that exists, or for what is given away.
+        if !payee.is_seen() && selling.config.sheet.free == ByteCount::ZERO {
+            return Err(ErrorCode::ExposureFull);
+        }
         let settings = selling.config.account;
         let fresh = AccountRecord::new(selling.hash, selling.prices);
         let client = self.clients.entry(peer).or_insert_with(|| Client {
@@ -181,7 +189,15 @@ impl Node {
             next: None,
             reading: 0,
             offered: None,
+            binds: (now, 0),
         });
+        if now.since(client.binds.0) >= Duration::from_secs(BINDS_WITHIN_SECS) {
+            client.binds = (now, 0);
+        }
+        client.binds.1 = client.binds.1.saturating_add(1);
+        if client.binds.1 > MAX_BINDS {
+            return Err(ErrorCode::TooFast);
+        }
         if client.account.record().standing == Standing::Blocked {
             return Err(ErrorCode::Blocked);
         }

@@ -232,6 +232,11 @@ impl Payee {
         self.height >= deep_at && deep_at < self.record.terms.expiry.minus(4 * MARGIN)
     }
 
+    /// Whether our own back end has ever seen the funding, or money was credited on it.
+    pub fn is_seen(&self) -> bool {
+        self.seen || self.record.funded_at.is_some() || self.record.total > Msat::ZERO
+    }
+
     /// What was credited although it could still be lost.
     pub fn unconfirmed(&self) -> Msat {
         let live = matches!(
@@ -347,7 +352,10 @@ impl Payee {
         value: Sat,
         height: Option<BlockHeight>,
     ) -> Result<(), PayeeError> {
-        if matches!(self.record.state, PayeeState::Over | PayeeState::Spent { .. }) {
+        if matches!(
+            self.record.state,
+            PayeeState::Over | PayeeState::Spent { height: Some(_), .. }
+        ) {
             return Ok(());
         }
         if value != self.record.terms.capacity {
@@ -431,6 +439,14 @@ impl Payee {
                 if self.height >= self.settle_at() {
                     return self.close();
                 }
+                Ok(())
+            }
+            // Until a block has it: its funding may have come back after a reorganisation, fees may have fallen, or the
+            // mempools may have forgotten it.
+            PayeeState::Closing | PayeeState::Spent { height: None, .. }
+                if self.record.total > Msat::ZERO =>
+            {
+                self.act(PayeeAction::Settle);
                 Ok(())
             }
             PayeeState::Spent { height: Some(at), .. }

@@ -319,6 +319,29 @@ fn a_reorganisation_that_takes_the_funding_away_stops_credit_until_it_is_deep_ag
 }
 
 #[test]
+fn a_settlement_that_a_reorganisation_took_away_is_settled_again_once_the_funding_is_back() {
+    let mut pair = Pair::open();
+    pair.send(10_000_000).unwrap();
+    pair.payee(PayeeInput::Close).unwrap();
+    let txid = Txid::from_bytes([3; 32]);
+    pair.payee(PayeeInput::Spent {
+        txid,
+        height: Some(BlockHeight::new(1_010)),
+    })
+    .unwrap();
+    pair.payee(PayeeInput::Reorg {
+        height: BlockHeight::new(1_000),
+    })
+    .unwrap();
+    pair.drain();
+    assert_eq!(pair.payee.record().funded_at, None);
+    pair.confirm(1_002);
+    pair.height(1_003);
+    assert_eq!(pair.payee.record().funded_at, Some(BlockHeight::new(1_002)));
+    assert!(pair.drain().1.contains(&PayeeAction::Settle));
+}
+
+#[test]
 fn rule_5_a_payment_must_rise_stay_in_the_capacity_and_carry_the_payers_signature() {
     let mut pair = Pair::open();
     assert_eq!(pair.send(5_000), Ok(()));
