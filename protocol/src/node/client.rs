@@ -21,6 +21,8 @@ impl Node {
                 }
                 self.notify(Event::Offer { connection, offer });
                 self.buyer_offer(now, connection, &offer);
+                // After a reconnect the channel may have been ready before the prices were known.
+                self.buyer_channel(now, connection);
             }
             Err(code) => self.refuse(connection, Kind::Offer, code, 0),
         }

@@ -527,6 +527,20 @@ fn a_sale_from_hello_to_settlement() {
     assert!(world.nodes[RELAY].channels().iter().all(|c| c.state == "over"));
 }
 
+#[test]
+fn a_purchase_goes_on_by_itself_once_the_session_is_back() {
+    let mut world = World::ready();
+    world.buy(6);
+    world.traffic(1, 2 * MIB);
+    let before = world.passed();
+    world.restart(RELAY, false);
+    world.link();
+    world.traffic(10, 2 * MIB);
+    assert!(world.passed() > before, "stuck at {before} bytes");
+    assert_eq!(world.nodes[CLIENT].purchases()[0].1.state, BuyerState::Done);
+    assert_eq!(world.total(CLIENT), 600_000);
+}
+
 const WANTED: u64 = 6 * MIB;
 const PRICE: u64 = 100_000;
 /// The largest window that the default sizing gives at the rate of these tests: what a relay may have at stake.
