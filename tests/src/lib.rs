@@ -1,6 +1,7 @@
 //! What the end-to-end tests are made of: a real Bitcoin node, networks on one machine, and later chains and meters.
 
 pub mod bitcoind;
+pub mod hostile;
 pub mod lab;
 pub mod node;
 pub mod playchain;
