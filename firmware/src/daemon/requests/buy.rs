@@ -138,6 +138,11 @@ impl Desk {
             if figures::is_over(view.state) {
                 return Ok(Response::Bought(course.shown(&view)));
             }
+            if responder.is_gone() {
+                // Ctrl-C stops the spending; what is paid can still be used.
+                self.end(&course.relay).await?;
+                return Ok(Response::Bought(course.shown(&view)));
+            }
             let changed = last.is_none_or(|(state, _)| state != view.state);
             if changed || last.is_some_and(|(_, told)| told.elapsed() >= LINE_EVERY) {
                 show(responder, Progress::Purchase(course.shown(&view)));

@@ -6,6 +6,9 @@ use crate::base::{ByteCount, Instant, Msat};
 use crate::market::{Expected, Quantity, ReceiptError};
 use crate::wire::Receipt;
 
+/// The largest packet that a gate can drop: an offloaded segment with its headers, bytes.
+const SEGMENT: ByteCount = ByteCount::new(65_549);
+
 impl Buyer {
     /// Another sheet ends our stretch too, at the next reading of the own meter.
     pub(super) fn take_offer(&mut self, now: Instant, offer: Offered) {
@@ -122,12 +125,13 @@ impl Buyer {
             return;
         }
         self.record.lag = self.claimed.saturating_sub(self.counted());
+        self.take_grant(claim.granted);
+        // The flag may be older than the grant beside it: a gate that drops has less than a segment left.
+        self.exhausted = claim.exhausted && self.claimed.saturating_add(SEGMENT) >= claim.granted;
         // While the gate drops, nothing is under way that the relay has not counted yet.
-        if claim.exhausted {
+        if self.exhausted {
             self.record.lead = self.counted().saturating_sub(self.claimed);
         }
-        self.take_grant(claim.granted);
-        self.exhausted = claim.exhausted;
     }
 
     fn judge_receipt(&mut self, receipt: &Receipt) {

@@ -9,6 +9,10 @@ impl Buyer {
     /// Pays the next window if it is time, and names the state of the purchase.
     pub(super) fn decide(&mut self, now: Instant) {
         let Some(order) = self.order else { return };
+        // What was used up stays used up, whatever happens to session and prices.
+        if self.state == BuyerState::Done {
+            return;
+        }
         let (Some(offer), Some(channel), Some(_)) = (self.offer, self.channel, self.bound) else {
             self.state = BuyerState::Preparing;
             return;
