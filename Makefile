@@ -29,7 +29,8 @@ check:
 
 bench:
 	@scripts/setup.sh bench
-	cargo run --locked --release -p turnpike-tests --bin bench -- $(ONLY)
+	cargo build --locked --release -p turnpike-firmware -p turnpike-tests --bins
+	target/release/bench $(ONLY)
 
 mcu:
 	@scripts/setup.sh mcu

@@ -10,7 +10,7 @@ use crate::bitcoind::{Bitcoind, call, free_port};
 use crate::lab::{Host, Lab, Plan};
 use serde_json::{Value, json};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,6 +95,11 @@ impl Site {
     /// Builds the network and starts the chain; no daemon runs yet, every node has a seed and a configuration.
     /// `price` is in millisatoshi per MiB, both ways; `more` is appended to the relay's configuration file.
     pub fn new(plan: Plan, kind: ChainKind, price: u64, more: &str) -> Site {
+        Site::polling(plan, kind, price, more, "250 ms")
+    }
+
+    /// The same, where the daemons look at the chain every `poll`.
+    pub fn polling(plan: Plan, kind: ChainKind, price: u64, more: &str, poll: &str) -> Site {
         let lab = Lab::new(plan);
         let folder = tempfile::Builder::new()
             .prefix("turnpike-site-")
@@ -114,14 +119,14 @@ impl Site {
             folder,
         };
         site.relay
-            .write_config(&site.chain.section(), &relay_section(price, more));
+            .write_config(&site.chain.section(poll), &relay_section(price, more));
         for client in &site.clients {
             let section = format!(
                 "[client]\nrelay = \"{}:{PORT}\"\ninterface = \"{}\"\n",
                 Lab::RELAY4,
                 Lab::ETH
             );
-            client.write_config(&site.chain.section(), &section);
+            client.write_config(&site.chain.section(poll), &section);
         }
         for node in site.nodes() {
             node.ask(&["init"]);
@@ -131,6 +136,11 @@ impl Site {
 
     fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.clients.iter().chain([&self.relay])
+    }
+
+    /// Where the relay is called.
+    pub fn relay_address(&self) -> SocketAddr {
+        SocketAddr::from((Lab::RELAY4, PORT))
     }
 
     /// Starts the relay and every client.
@@ -266,13 +276,13 @@ impl Chain {
         }
     }
 
-    fn section(&self) -> String {
+    fn section(&self, poll: &str) -> String {
         let (backend, port, cookie) = match self {
             Chain::Play { port, folder, .. } => ("play", *port, folder.join(".cookie")),
             Chain::Bitcoind(node) => ("bitcoind", node.port(), node.cookie()),
         };
         format!(
-            "[chain]\nbackend = \"{backend}\"\nnetwork = \"regtest\"\nurl = \"http://{CHAIN4}:{port}\"\ncookie = \"{}\"\npoll = \"250 ms\"\n",
+            "[chain]\nbackend = \"{backend}\"\nnetwork = \"regtest\"\nurl = \"http://{CHAIN4}:{port}\"\ncookie = \"{}\"\npoll = \"{poll}\"\n",
             cookie.display()
         )
     }

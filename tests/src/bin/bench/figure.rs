@@ -1,49 +1,83 @@
 //! A measured number and what it is held against.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
-/// One line of the table and of `target/bench.json`.
-#[derive(Clone, Serialize)]
+/// One line of the table.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Figure {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// As measured.
     pub value: f64,
     /// Of what.
-    pub unit: &'static str,
-    /// What it is held against.
-    pub against: String,
+    pub unit: String,
+    /// What it is held against, if anything.
+    pub against: Option<String>,
     /// That, as measured in the same run (or the limit).
-    pub against_value: f64,
-    /// value / against_value.
-    pub ratio: f64,
+    pub against_value: Option<f64>,
+    /// Median of value / against, pair by pair where there are pairs; `None` where that means nothing.
+    pub ratio: Option<f64>,
     /// What the project promises, for people.
-    pub goal: &'static str,
+    pub goal: String,
     /// Spread and circumstances, for people.
     pub note: String,
 }
 
+/// One entry of `target/bench.json`.
+#[derive(Serialize)]
+pub struct Entry<'a> {
+    name: &'a str,
+    value: f64,
+    unit: &'a str,
+    against: Option<&'a str>,
+    against_value: Option<f64>,
+    ratio: Option<f64>,
+}
+
 impl Figure {
-    /// A figure held against another.
+    /// A figure held against another, or against a limit.
     pub fn new(
-        name: &'static str,
+        name: &str,
         value: f64,
-        unit: &'static str,
+        unit: &str,
         against: impl Into<String>,
         against_value: f64,
-        goal: &'static str,
+        goal: &str,
         note: impl Into<String>,
     ) -> Figure {
+        let ratio = Some(value / against_value).filter(|r| r.is_finite());
         Figure {
-            name,
+            against: Some(against.into()),
+            against_value: Some(against_value),
+            ratio,
+            ..Figure::alone(name, value, unit, goal, note)
+        }
+    }
+
+    /// A figure that is only reported.
+    pub fn alone(name: &str, value: f64, unit: &str, goal: &str, note: impl Into<String>) -> Figure {
+        Figure {
+            name: name.to_owned(),
             value,
-            unit,
-            against: against.into(),
-            against_value,
-            ratio: value / against_value,
-            goal,
+            unit: unit.to_owned(),
+            against: None,
+            against_value: None,
+            ratio: None,
+            goal: goal.to_owned(),
             note: note.into(),
+        }
+    }
+
+    /// What `target/bench.json` says of it.
+    pub fn entry(&self) -> Entry<'_> {
+        Entry {
+            name: &self.name,
+            value: self.value,
+            unit: &self.unit,
+            against: self.against.as_deref(),
+            against_value: self.against_value,
+            ratio: self.ratio,
         }
     }
 }
@@ -60,19 +94,33 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The value that `part` of the numbers do not exceed.
+pub fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(place.max(1) - 1).copied().unwrap_or(f64::NAN)
+}
+
 /// The figures as a table.
 pub fn table(figures: &[Figure]) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{:<24} {:>12} {:<14} {:>10}  {:<14} against",
+        "{:<24} {:>12} {:<14} {:>8}  {:<10} against",
         "figure", "value", "unit", "ratio", "goal"
     );
     for f in figures {
+        let ratio = f.ratio.map_or("-".to_owned(), |r| format!("{r:.3}"));
+        let against = f
+            .against
+            .as_ref()
+            .zip(f.against_value)
+            .map_or("-".to_owned(), |(a, v)| format!("{a} ({v:.1})"));
         let _ = writeln!(
             text,
-            "{:<24} {:>12.1} {:<14} {:>10.3}  {:<14} {} ({:.1})",
-            f.name, f.value, f.unit, f.ratio, f.goal, f.against, f.against_value
+            "{:<24} {:>12.1} {:<14} {ratio:>8}  {:<10} {against}",
+            f.name, f.value, f.unit, f.goal
         );
         if !f.note.is_empty() {
             let _ = writeln!(text, "{:<24} {}", "", f.note);

@@ -112,7 +112,7 @@ fn ratio(name: &'static str, offload: bool, against: Against, goal: &'static str
         goal,
         note,
     );
-    figure.ratio = middle;
+    figure.ratio = Some(middle);
     figure
 }
 
