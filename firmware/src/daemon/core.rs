@@ -2,11 +2,13 @@
 //!
 //! Inputs that are ready together are handled together, so that one commit makes all of their payments durable. Every
 //! `Persist` of a round is committed before any other action of that round is done, which is never later than the
-//! order that the node asked for. If the commit fails, nothing is done and the daemon ends.
+//! order that the node asked for. While the disk is waited for, the node takes the next inputs; what it wants of them
+//! waits. If the commit fails, nothing is done and the daemon ends.
 
 use super::gatekeeper::Gatekeeper;
 use super::link::own_link;
 use super::rows::Batch;
+use super::writer::{Commit, Writer};
 use crate::chain::Report;
 use crate::config::Config;
 use crate::store::{Store, StoreError, Table};
@@ -116,7 +118,8 @@ pub enum CoreError {
 /// The core's parts.
 pub struct Core {
     node: Node,
-    store: Store,
+    store: Arc<Store>,
+    writer: Writer,
     gatekeeper: Gatekeeper,
     links: Links,
     config: Arc<Config>,
@@ -126,6 +129,12 @@ pub struct Core {
     started: Clock,
     remotes: BTreeMap<ConnectionId, SocketAddr>,
     batch: Batch,
+    /// What is done once the batch that is being written is durable.
+    todo: Vec<Action>,
+    /// The kernel had something to say about the gate.
+    noted: bool,
+    /// Frames handled since the node was last asked what it wants.
+    handled: usize,
     /// Answers for the node that came up while its actions were being done.
     inbox: Vec<Inbox>,
     wallet_rows: u64,
@@ -148,6 +157,9 @@ enum Inbox {
 
 impl Core {
     /// Joins the parts. `wallet_rows` is the number of the next free row of the wallet's journal.
+    ///
+    /// # Errors
+    /// The system gives no thread for the store.
     pub fn new(
         node: Node,
         store: Store,
@@ -157,14 +169,16 @@ impl Core {
         config: Arc<Config>,
         started: Clock,
         wallet_rows: u64,
-    ) -> (Core, CoreHandle) {
+    ) -> std::io::Result<(Core, CoreHandle)> {
         let (ask, asks) = mpsc::unbounded_channel();
         let handle = CoreHandle {
             asks: ask,
             events: broadcast::channel(1_024).0,
         };
+        let store = Arc::new(store);
         let core = Core {
             node,
+            writer: Writer::start(store.clone())?,
             store,
             gatekeeper,
             links,
@@ -175,10 +189,13 @@ impl Core {
             started,
             remotes: BTreeMap::new(),
             batch: Batch::default(),
+            todo: Vec::new(),
+            noted: false,
+            handled: 0,
             inbox: Vec::new(),
             wallet_rows,
         };
-        (core, handle)
+        Ok((core, handle))
     }
 
     fn now(&self) -> Instant {
@@ -199,7 +216,7 @@ impl Core {
             // The node has marked its channels; from here on they speak for themselves.
             self.batch.clear_restored();
         }
-        self.settle_round()?;
+        self.settle().await?;
         loop {
             let wake = self
                 .node
@@ -211,26 +228,32 @@ impl Core {
                     None => std::future::pending().await,
                 }
             };
+            let writing = self.writer.is_busy();
             tokio::select! {
-                Some(event) = frames.recv() => self.link(event),
+                written = self.writer.finished(), if writing => {
+                    written?;
+                    self.act_all();
+                }
+                Some(event) = frames.recv(), if self.handled < MAX_ROUND => self.link(event),
                 Some(report) = reports.recv() => self.report(report),
                 Some(ask) = self.asks.recv() => {
                     if let Some(done) = self.ask(ask) {
-                        self.go_down()?;
+                        self.go_down().await?;
                         let _ = done.send(());
                         return Ok(());
                     }
                 }
-                () = sleep => self.input(Input::Tick),
+                // What the timer wants would have to wait for the disk anyway.
+                () = sleep, if !writing => self.input(Input::Tick),
             }
             // What is ready by now shares the commit.
-            for _ in 0..MAX_ROUND {
+            while self.handled < MAX_ROUND {
                 match frames.try_recv() {
                     Ok(event) => self.link(event),
                     Err(_) => break,
                 }
             }
-            self.settle_round()?;
+            self.advance().await?;
         }
     }
 
@@ -241,6 +264,7 @@ impl Core {
     }
 
     fn link(&mut self, event: LinkEvent) {
+        self.handled += 1;
         match event {
             LinkEvent::Up {
                 connection,
@@ -305,43 +329,77 @@ impl Core {
                 let result = self.gatekeeper.attach(resolved);
                 self.inbox.push(Inbox::Attached(client, result));
             }
-            Ask::GateNote => self.read_gate(),
+            Ask::GateNote => self.noted = true,
             Ask::Shutdown(done) => return Some(done),
         }
         None
     }
 
-    /// Commits and does what the node wants, until it wants nothing more.
-    fn settle_round(&mut self) -> Result<(), CoreError> {
+    /// Does what the node wants, until it wants nothing more or something has to be durable first. While that is being
+    /// written the node takes further inputs, unless one of the actions that wait has an answer: then it has to know that
+    /// answer before anything that comes later.
+    async fn advance(&mut self) -> Result<(), CoreError> {
         loop {
+            if self.writer.is_busy() {
+                if !self.todo.iter().any(is_answered) {
+                    return Ok(());
+                }
+                self.written().await?;
+            }
             for answer in std::mem::take(&mut self.inbox) {
                 self.answer(answer);
             }
-            let mut todo = Vec::new();
             while let Some(action) = self.node.poll_action() {
                 match action {
                     Action::Persist(write) => self.batch.push(write),
-                    other => todo.push(other),
+                    other => self.todo.push(other),
                 }
             }
-            self.commit()?;
-            if todo.is_empty() && self.inbox.is_empty() {
-                return Ok(());
+            // Behind everything that the node wants of the gate, so that it is not taken for an answer to that.
+            if std::mem::take(&mut self.noted) {
+                self.todo.push(Action::ReadGate);
             }
-            for action in todo {
-                self.act(action);
+            self.handled = 0;
+            if self.store.should_fold() {
+                self.begin(Commit::Fold);
+            } else if !self.batch.is_empty() {
+                self.begin(Commit::Append);
+            } else if self.todo.is_empty() && self.inbox.is_empty() {
+                return Ok(());
+            } else {
+                self.act_all();
             }
         }
     }
 
-    fn commit(&mut self) -> Result<(), CoreError> {
-        if self.store.should_fold() {
+    fn begin(&mut self, commit: Commit) {
+        if commit == Commit::Fold {
             for write in self.node.fold() {
                 self.batch.push(write);
             }
-            tokio::task::block_in_place(|| self.batch.commit_folded(&self.store))?;
-        } else if !self.batch.is_empty() {
-            tokio::task::block_in_place(|| self.batch.commit(&self.store))?;
+        }
+        self.writer.begin(std::mem::take(&mut self.batch), commit);
+    }
+
+    /// Waits for the disk, then does what had to wait for it.
+    async fn written(&mut self) -> Result<(), CoreError> {
+        self.writer.finished().await?;
+        self.act_all();
+        Ok(())
+    }
+
+    fn act_all(&mut self) {
+        for action in std::mem::take(&mut self.todo) {
+            self.act(action);
+        }
+    }
+
+    /// As [`Core::advance`], to the very end.
+    async fn settle(&mut self) -> Result<(), CoreError> {
+        self.advance().await?;
+        while self.writer.is_busy() {
+            self.written().await?;
+            self.advance().await?;
         }
         Ok(())
     }
@@ -433,17 +491,25 @@ impl Core {
     }
 
     /// Counts and closes every attachment, so that no use is forgotten, and removes the gate.
-    fn go_down(&mut self) -> Result<(), CoreError> {
+    async fn go_down(&mut self) -> Result<(), CoreError> {
+        // What was being written when the word came.
+        self.written().await?;
         for client in self.node.attachments() {
             let last = self.gatekeeper.detach(client);
             self.inbox.push(Inbox::Detached(client, last));
         }
-        self.settle_round()?;
-        for write in self.node.fold() {
-            self.batch.push(write);
-        }
-        self.batch.commit_folded(&self.store)?;
+        self.settle().await?;
+        self.begin(Commit::Fold);
+        self.writer.finished().await?;
         self.gatekeeper.close();
         Ok(())
     }
+}
+
+/// Whether the node waits for an answer that is there as soon as the action is done.
+fn is_answered(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::ReadGate | Action::Detach { .. } | Action::ReadMeter
+    )
 }

@@ -12,7 +12,9 @@ mod requests;
 mod rows;
 mod sales;
 mod start;
+mod writer;
 
 pub use self::core::{Core, CoreError, CoreHandle, Down};
 pub use rows::Batch;
 pub use start::{StartError, run};
+pub use writer::{Commit, Writer};

@@ -119,7 +119,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         config.clone(),
         started,
         wallet_rows,
-    );
+    )
+    .map_err(files)?;
 
     if config.relay.enabled {
         let at = links.listen(config.relay.listen).await.map_err(|error| {
