@@ -10,6 +10,7 @@ mod idle;
 mod mcu;
 mod overhead;
 mod payments;
+mod rtt;
 mod wire;
 
 use figure::{Entry, Figure, table};
@@ -50,6 +51,11 @@ const ALL: &[Measurement] = &[
         names: &["payment_bytes"],
         run: wire::payment_bytes,
         lab: false,
+    },
+    Measurement {
+        names: &["payment_rtt_us", "payment_rtt_p99_us"],
+        run: rtt::payment_rtt,
+        lab: true,
     },
     Measurement {
         names: &["unpaid_bytes", "stranded_bytes"],
