@@ -267,14 +267,18 @@ in_lab! {
             addresses: Default::default(),
             ext: Ext::default(),
         });
-        line.await_one("the account", |m| matches!(m, Message::Bound(_)).then_some(()));
+        assert_eq!(refusal(&mut line), ErrorCode::ExposureFull, "nothing funds it, so nothing is bound");
         line.say(Payment { channel: ready.short, ..theirs.payment(FIRST) });
-        let code = line.await_one("the reason", |m| match m {
-            Message::Problem(p) => Some(p.code),
-            Message::PaymentAck(a) => panic!("credited: {a:?}"),
-            _ => None,
-        });
-        assert_eq!(code, ErrorCode::ExposureFull);
+        assert_eq!(refusal(&mut line), ErrorCode::UnknownAccount);
         scene.credited(SECOND);
     }
+}
+
+/// Why the relay refused what was said last; it must not serve it.
+fn refusal(line: &mut Line) -> ErrorCode {
+    line.await_one("the reason", |m| match m {
+        Message::Problem(p) => Some(p.code),
+        Message::PaymentAck(_) | Message::Bound(_) => panic!("served: {m:?}"),
+        _ => None,
+    })
 }
