@@ -1,10 +1,9 @@
 //! What the relay claims, held against the own count.
 
-use super::state::{Offered, seconds};
+use super::state::{Offered, Waiting, seconds};
 use super::{Buyer, BuyerState, Claim, StopReason};
 use crate::base::{ByteCount, Instant, Msat};
 use crate::market::{Expected, Quantity, ReceiptError};
-use crate::wire::Receipt;
 
 /// The largest packet that a gate can drop: an offloaded segment with its headers, bytes.
 const SEGMENT: ByteCount = ByteCount::new(65_549);
@@ -43,10 +42,10 @@ impl Buyer {
                 self.judge(&claim);
             }
         }
-        if let Some((receipt, due)) = self.offered {
-            if read >= due {
+        if let Some(waiting) = self.offered {
+            if read >= waiting.read {
                 self.offered = None;
-                self.judge_receipt(&receipt);
+                self.judge_receipt(&waiting);
             }
         }
     }
@@ -134,7 +133,8 @@ impl Buyer {
         }
     }
 
-    fn judge_receipt(&mut self, receipt: &Receipt) {
+    fn judge_receipt(&mut self, waiting: &Waiting) {
+        let receipt = &waiting.receipt;
         if self.record.forgotten {
             self.adopt(receipt.up, receipt.down, receipt.cost, receipt.seconds);
         }
@@ -150,7 +150,7 @@ impl Buyer {
             sheets: [newest, older.unwrap_or(newest)],
             previous: self.record.receipt.as_ref(),
             forgotten: self.record.adopted,
-            paid: [self.record.acknowledged, channel.total],
+            paid: [waiting.acknowledged, channel.total],
             most,
             most_cost,
         };

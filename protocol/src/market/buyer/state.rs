@@ -27,7 +27,7 @@ pub struct Buyer {
     pub(super) state: BuyerState,
     pub(super) flight: Option<Flight>,
     pub(super) claim: Option<(Claim, u32)>,
-    pub(super) offered: Option<(Receipt, u32)>,
+    pub(super) offered: Option<Waiting>,
     pub(super) claimed: ByteCount,
     pub(super) exhausted: bool,
     pub(super) meter: Meter,
@@ -66,6 +66,16 @@ pub(super) struct Order {
     pub used_before: ByteCount,
     pub spent: Msat,
     pub max: Msat,
+}
+
+/// A receipt that waits for a reading of the own meter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Waiting {
+    pub receipt: Receipt,
+    /// The reading.
+    pub read: u32,
+    /// What the relay had acknowledged when the receipt came: what it acknowledges later, the receipt cannot know.
+    pub acknowledged: Msat,
 }
 
 /// A payment that is not acknowledged.
@@ -363,7 +373,11 @@ impl Buyer {
             }
             BuyerInput::ReceiptOffered(receipt) => {
                 let read = self.read_meter(now);
-                self.offered = Some((receipt, read));
+                self.offered = Some(Waiting {
+                    receipt,
+                    read,
+                    acknowledged: self.record.acknowledged,
+                });
             }
             BuyerInput::Buy { bytes, max } => {
                 self.order = Some(Order {

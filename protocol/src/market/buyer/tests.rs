@@ -178,3 +178,123 @@ fn lost_figures_are_taken_from_the_relay_once_and_only_as_far_as_they_were_paid(
         assert_eq!(buyer.view().state, state);
     }
 }
+
+#[test]
+fn a_receipt_is_held_against_what_was_acknowledged_when_it_came() {
+    let bytes_for = |msat: Msat| ByteCount::new(msat.value() * MIB / 1_000);
+    let paid = |buyer: &mut Buyer, now, used: ByteCount| {
+        let mut amount = None;
+        while let Some(action) = buyer.poll_action() {
+            match action {
+                BuyerAction::ReadMeter { read } => {
+                    let (up, down) = (ByteCount::ZERO, used);
+                    buyer.handle(now, BuyerInput::Meter { read, up, down }).unwrap();
+                }
+                BuyerAction::Pay { amount: a, .. } => amount = Some(a),
+                _ => {}
+            }
+        }
+        amount.unwrap()
+    };
+    let start = Instant::from_micros(1_000_000);
+    let ids = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+    let mut buyer = Buyer::restore(
+        BuyerConfig::default(),
+        ids.0,
+        ids.1,
+        BuyerRecord::default(),
+        start,
+    );
+    let (sheet, channel) = (SheetHash::from_bytes([4; 32]), ChannelId::from_bytes([3; 32]));
+    let inputs = [
+        BuyerInput::Offer {
+            sheet_id: 0,
+            sheet,
+            prices: prices(1_000, 1_000),
+        },
+        BuyerInput::Channel {
+            channel,
+            total: Msat::ZERO,
+            ceiling: Msat::MAX,
+            capacity: Msat::new(1_000_000_000),
+        },
+        BuyerInput::Bound {
+            account: AccountId(0),
+            granted: ByteCount::ZERO,
+            liveness: Duration::from_secs(30),
+        },
+        BuyerInput::Buy {
+            bytes: Some(ByteCount::new(1_000 * MIB)),
+            max: Msat::new(1_000_000),
+        },
+    ];
+    for input in inputs {
+        buyer.handle(start, input).unwrap();
+    }
+    let first = paid(&mut buyer, start, ByteCount::ZERO);
+    let granted = bytes_for(first);
+    buyer
+        .handle(
+            start,
+            BuyerInput::Ack {
+                total: first,
+                granted,
+            },
+        )
+        .unwrap();
+    let now = start + Duration::from_secs(2);
+    let used = granted.saturating_sub(ByteCount::new(1));
+    buyer
+        .handle(
+            now,
+            BuyerInput::Meter {
+                read: 0,
+                up: ByteCount::ZERO,
+                down: used,
+            },
+        )
+        .unwrap();
+    let second = paid(&mut buyer, now, used);
+    let total = first.saturating_add(second);
+
+    let receipt = Receipt {
+        relay: ids.0,
+        client: ids.1,
+        channel,
+        sequence: 1,
+        sheet,
+        height: BlockHeight::new(500),
+        up: ByteCount::ZERO,
+        down: used,
+        seconds: 2,
+        cost: first,
+        paid: first,
+    };
+    // The receipt crosses the payment: its acknowledgement overtakes our reading, not the receipt.
+    buyer.handle(now, BuyerInput::ReceiptOffered(receipt)).unwrap();
+    let granted = bytes_for(total);
+    buyer.handle(now, BuyerInput::Ack { total, granted }).unwrap();
+    let judged = |buyer: &mut Buyer| {
+        let mut judged = None;
+        while let Some(action) = buyer.poll_action() {
+            match action {
+                BuyerAction::ReadMeter { read } => {
+                    let (up, down) = (ByteCount::ZERO, used);
+                    buyer.handle(now, BuyerInput::Meter { read, up, down }).unwrap();
+                }
+                BuyerAction::SignReceipt { sequence } => judged = Some(Ok(sequence)),
+                BuyerAction::RefuseReceipt { reason, .. } => judged = Some(Err(reason)),
+                _ => {}
+            }
+        }
+        judged
+    };
+    assert_eq!(judged(&mut buyer), Some(Ok(1)));
+    // One that comes after the acknowledgement must know of it.
+    let late = Receipt {
+        sequence: 2,
+        ..receipt
+    };
+    buyer.handle(now, BuyerInput::ReceiptOffered(late)).unwrap();
+    assert_eq!(judged(&mut buyer), Some(Err(ReceiptError::Paid)));
+}
