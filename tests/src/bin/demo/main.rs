@@ -87,8 +87,7 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     say("a download that is larger than what is left: the client is cut at the end of its credit");
     let first_cut = server.until_cut(&site, &kernel)?;
     buy.end()?;
-    let paid = FIRST * MIB;
-    let (unpaid, stranded) = judge::at_cut(first_cut, paid);
+    let (unpaid, stranded) = judge::at_cut(first_cut, bought(&site)?);
 
     say(&format!("turnpike buy --mib {TOP_UP}: tops up and goes on"));
     let mut buy = Purchase::start(&site.clients[0], TOP_UP);
@@ -96,7 +95,7 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     buy.end()?;
     table.stop();
     let paid = (FIRST + TOP_UP) * MIB;
-    let (unpaid_again, stranded_again) = judge::at_cut(second_cut, paid);
+    let (unpaid_again, stranded_again) = judge::at_cut(second_cut, bought(&site)?);
     let (unpaid, stranded) = (unpaid.max(unpaid_again), stranded.max(stranded_again));
 
     say("turnpike channel close: the relay settles on chain");
@@ -194,6 +193,12 @@ fn channel(client: &Node) -> Result<serde_json::Value, String> {
         .and_then(|c| c.last())
         .cloned()
         .ok_or_else(|| "no channel".to_owned())
+}
+
+/// Bytes that everything paid so far buys. A purchase may round up by a millisatoshi, which buys a few bytes, too; that
+/// no more than that was paid is judged at the end.
+fn bought(site: &Site) -> Result<u64, String> {
+    Ok(judge::sold(site)?.paid_msat * MIB / PRICE)
 }
 
 /// A line every second: what the kernel counts against what was paid.
