@@ -227,6 +227,12 @@ impl Node {
                     .push_back(Action::Chain(ChainAction::Unwatch { slot })),
             }
         }
+        let never_was = payee.record().state == PayeeState::Over && payee.record().funded_at.is_none();
+        if never_was && payee.record().total == Msat::ZERO && before == Msat::ZERO {
+            // Nothing was ever paid or funded: strangers leave no row behind.
+            self.drop_acceptance(slot);
+            return result.map(|()| credited);
+        }
         if payee.record().total != before {
             self.total_changed(now, slot);
         }
@@ -466,8 +472,12 @@ impl Node {
         let candidates: Vec<Candidate> = queue
             .iter()
             .filter_map(|slot| {
-                let record = self.payees.get(slot)?.record();
-                let outpoint = record.outpoint.filter(|_| record.funded_at.is_some())?;
+                let payee = self.payees.get(slot)?;
+                let record = payee.record();
+                // One funding that a reorganisation takes away would block a whole batch: only deep ones go in, unless
+                // the expiry presses. The others are asked for again at every block.
+                let safe = payee.is_deep() || self.height >= payee.settle_at();
+                let outpoint = record.outpoint.filter(|_| record.funded_at.is_some() && safe)?;
                 let claim = Claim {
                     terms: record.terms,
                     outpoint,

@@ -192,6 +192,7 @@ impl Node {
         });
         self.notify(Event::ChannelReady { slot, ceiling });
         if !message.open
+            && !(message.total < self.payers.get(&slot).map_or(Msat::ZERO, |p| p.record().total))
             && self
                 .payers
                 .get(&slot)
@@ -201,7 +202,9 @@ impl Node {
         }
         // A payment that was refused for want of confirmations is said again once they are there, and only then.
         let ours = self.payers.get(&slot).map_or(Msat::ZERO, |p| p.record().total);
-        if message.total < ours && ours <= ceiling && before < ours {
+        // A payee that was restored takes no payments but this one.
+        let restored = !message.open;
+        if message.total < ours && (restored || (ours <= ceiling && before < ours)) {
             self.send_resume(connection, slot);
         }
         self.buyer_channel(now, connection);

@@ -89,7 +89,8 @@ impl Node {
             let record = payees
                 .get_mut(&entry.slot)
                 .ok_or(LoadError::Corrupt { about: "a payment" })?;
-            if entry.total > record.total {
+            // A channel that was lost stays lost.
+            if entry.total > record.total && record.state != PayeeState::Over {
                 record.total = entry.total;
                 record.signature = entry.signature;
                 journalled.insert(entry.slot);
@@ -119,7 +120,7 @@ impl Node {
             ),
             keys,
             verifier,
-            generation: stored.generation.saturating_add(meta.generation_base),
+            generation: stored.generation,
             meta,
             height,
             lit: false,
@@ -163,7 +164,14 @@ impl Node {
                 node.attachments.insert(gate, id);
             }
             node.clients.insert(id, client);
-            if let Some(slot) = record.paying {
+            // The channel that the account counts on, which a cut between two bindings leaves behind `paying`.
+            let counted = record.account.channel.map(|base| base.channel);
+            let slot = node
+                .payees
+                .iter()
+                .find(|(_, p)| p.id().is_some() && p.id() == counted)
+                .map(|(s, _)| *s);
+            if let Some(slot) = slot {
                 node.total_changed(now, slot);
             }
         }

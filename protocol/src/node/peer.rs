@@ -1,7 +1,7 @@
 //! What a node knows of one live session. Nothing here survives it.
 
 use super::Offer;
-use crate::base::{Msat, NodeId, Slot};
+use crate::base::{BlockHeight, Msat, NodeId, Slot};
 use crate::money::channel::tx::Terms;
 use alloc::vec::Vec;
 
@@ -11,6 +11,10 @@ pub(super) struct Peer {
     pub id: NodeId,
     /// Its hello was good.
     pub greeted: bool,
+    /// The store generation that it showed.
+    pub generation: u64,
+    /// The funding of ours that was handed on last, and at which height: once a block is enough.
+    pub relayed: Option<(Slot, BlockHeight)>,
     /// Channels by short name: the place in this list.
     pub shorts: Vec<Slot>,
     /// What it sells, if we asked.
@@ -48,6 +52,8 @@ impl Peer {
         Peer {
             id,
             greeted: false,
+            generation: 0,
+            relayed: None,
             shorts: Vec::new(),
             offer: None,
             asked: None,

@@ -13,6 +13,9 @@ use crate::wire::{
 use alloc::vec::Vec;
 use bitcoin::secp256k1::schnorr;
 
+/// A relay may not ask for signs of life more often than a tenth of its default, milliseconds.
+const SHORTEST_LIVENESS_MS: u32 = 3_000;
+
 /// What we buy from one relay.
 pub(super) struct Buying {
     /// The purchase.
@@ -135,7 +138,11 @@ impl Node {
         if !self.buyers.contains_key(&relay) {
             return;
         }
-        let open = |slot: &Slot| self.payers.get(slot).is_some_and(|p| p.is_open());
+        let open = |slot: &Slot| {
+            self.payers
+                .get(slot)
+                .is_some_and(|p| p.is_open() && p.left() > Msat::ZERO)
+        };
         let kept = self.buyers.get(&relay).and_then(|b| b.slot).filter(open);
         let slot = kept.or_else(|| self.paying_channel(&relay));
         let Some(slot) = slot.filter(|s| peer.ready.iter().any(|r| r.slot == *s)) else {
@@ -177,7 +184,7 @@ impl Node {
         };
         peer.bound = true;
         let relay = peer.id;
-        let liveness = Duration::from_millis(message.liveness_ms.into());
+        let liveness = Duration::from_millis(message.liveness_ms.max(SHORTEST_LIVENESS_MS).into());
         self.buyer(
             now,
             relay,

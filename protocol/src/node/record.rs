@@ -61,8 +61,6 @@ impl Table {
 /// Counters that never go back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Meta {
-    /// Added to the store's own count of how often it was opened, after a peer had seen a younger copy.
-    pub generation_base: u64,
     /// The next free row number.
     pub next_slot: u32,
     /// The next unused key index as payer.
@@ -91,8 +89,8 @@ pub struct ClientRecord {
 pub struct PeerRecord {
     /// Highest store generation that it showed.
     pub generation: u64,
-    /// Highest version of its price sheets that we saw.
-    pub sheet_version: u32,
+    /// The highest generation of ours that it said it had seen, and that was acted on.
+    pub echoed: u64,
 }
 
 /// A receipt that is kept, by relay and client alike.

@@ -160,7 +160,12 @@ impl Node {
             .filter(|p| p.record().peer == peer)
             .filter(live)
             .count();
-        if of_peer >= MAX_CHANNELS_PER_PEER || self.payees.len() + self.payers.len() >= MAX_CHANNELS {
+        let held = self
+            .payees
+            .values()
+            .filter(|p| p.record().state != PayeeState::Over)
+            .count();
+        if of_peer >= MAX_CHANNELS_PER_PEER || held >= MAX_CHANNELS {
             return Err(ErrorCode::Full);
         }
         self.make_room()?;
@@ -201,7 +206,7 @@ impl Node {
         Ok(())
     }
 
-    fn drop_acceptance(&mut self, slot: Slot) {
+    pub(super) fn drop_acceptance(&mut self, slot: Slot) {
         self.payees.remove(&slot);
         self.persist(super::record::Write::Delete {
             table: Table::Payee,
@@ -243,8 +248,13 @@ impl Node {
         ) {
             return self.refuse(connection, Kind::Funded, code, 0);
         }
+        self.remember(&peer);
         // A guest without internet hands its funding to the relay that it is about to pay.
-        if !message.tx.is_empty() {
+        let once = Some((slot, self.height));
+        let known = self.payees.get(&slot).is_none_or(Payee::is_seen);
+        let session = self.connections.get_mut(&connection);
+        let repeated = session.is_none_or(|p| core::mem::replace(&mut p.relayed, once) == once);
+        if !message.tx.is_empty() && !known && !repeated {
             self.chain(ChainAction::Broadcast {
                 slot,
                 tx: message.tx.to_vec(),
@@ -285,7 +295,10 @@ impl Node {
             room,
         };
         match self.payee(now, slot, input) {
-            Ok(_) | Err(PayeeError::Refused(ErrorCode::Closing | ErrorCode::ExposureFull)) => {
+            Ok(_) => self.channel_ready(connection, slot),
+            Err(PayeeError::Refused(ErrorCode::ExposureFull))
+                if self.payees.get(&slot).is_some_and(Payee::is_open) =>
+            {
                 self.channel_ready(connection, slot)
             }
             Err(PayeeError::Refused(code)) => self.refuse(connection, Kind::Resume, code, 0),
@@ -378,6 +391,10 @@ impl Node {
         let Some((slot, payee)) = found.map(|(s, p)| (*s, p)) else {
             return self.refuse(connection, Kind::CloseRequest, ErrorCode::UnknownChannel, 0);
         };
+        if !payee.is_open() {
+            // Settled already, or waiting for the payer's newest signature: the next block does what is to be done.
+            return self.refuse(connection, Kind::CloseRequest, ErrorCode::Closing, 0);
+        }
         // Settling must leave the payee an output: below that the payer may pay the difference, or wait for E.
         let least = self
             .rate
@@ -385,7 +402,7 @@ impl Node {
             .unwrap_or_default()
             .value()
             .saturating_add(crate::base::limits::DUST_P2TR_SAT);
-        if payee.is_open() && payee.record().total.to_sat_ceil().value() < least {
+        if payee.record().total.to_sat_ceil().value() < least {
             return self.refuse(connection, Kind::CloseRequest, ErrorCode::FeesTooHigh, least);
         }
         if self.clients.get(&peer).is_some_and(|c| c.paying == Some(slot)) {

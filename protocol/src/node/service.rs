@@ -5,7 +5,7 @@ use super::{ACCESS, Action, Config, GateReading, Node};
 use crate::base::limits::{BINDS_WITHIN_SECS, MAX_BINDS};
 use crate::base::{ByteCount, ConnectionId, Duration, Instant, NodeId, Slot};
 use crate::market::{Account, AccountInput, AccountRecord, Standing};
-use crate::money::channel::{PayeeError, PayeeInput};
+use crate::money::channel::{Payee, PayeeError, PayeeInput};
 use crate::wire::{BindRequest, BindingClass, Bound, ErrorCode, Ext, Kind, Payment, PaymentAck, Problem};
 use alloc::vec::Vec;
 /// What a relay knows of one client key while it runs.
@@ -130,7 +130,15 @@ impl Node {
             return;
         };
         let (peer, total) = (record.peer, record.total);
-        if self.clients.get(&peer).is_some_and(|c| c.paying == Some(slot)) {
+        let id = self.payees.get(&slot).and_then(Payee::id);
+        // Only what the account counts on: it is told of another channel when the gate has confirmed its binding.
+        let counts = |c: &Client| {
+            c.account
+                .record()
+                .channel
+                .is_some_and(|base| Some(base.channel) == id)
+        };
+        if self.clients.get(&peer).is_some_and(counts) {
             self.account(now, peer, AccountInput::Paid { total });
         }
     }
@@ -173,6 +181,15 @@ impl Node {
         if !payee.is_open() {
             return Err(ErrorCode::Closing);
         }
+        // What a channel paid moves along when the next one takes over, so nobody goes back to an earlier one.
+        if self
+            .clients
+            .get(&peer)
+            .and_then(|c| c.paying)
+            .is_some_and(|before| slot < before)
+        {
+            return Err(ErrorCode::BindingRefused);
+        }
         // Rules are laid for money that exists, or for what is given away.
         if !payee.is_seen() && selling.config.sheet.free == ByteCount::ZERO {
             return Err(ErrorCode::ExposureFull);
@@ -202,7 +219,7 @@ impl Node {
             return Err(ErrorCode::Blocked);
         }
         client.next = Some((connection, slot, message.addresses.to_vec()));
-        if client.gate.is_some() {
+        if client.gate.is_some() && self.attachments.values().any(|holder| *holder == peer) {
             // The device moved or came back: the old binding is closed and counted before the new one opens.
             self.account(now, peer, AccountInput::Detach);
         } else {
@@ -248,6 +265,8 @@ impl Node {
         if let Err(code) = result {
             client.gate = None;
             client.connection = None;
+            let write = put(Table::Client, id.as_bytes(), &client.record());
+            self.persist(write);
             self.attachments.remove(&number);
             if let Some(connection) = connection {
                 self.refuse(connection, Kind::BindRequest, code, 0);

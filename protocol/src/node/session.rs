@@ -103,39 +103,64 @@ impl Node {
         if core::mem::replace(&mut peer.greeted, true) {
             return self.refuse(connection, Kind::Hello, ErrorCode::OutOfOrder, 0);
         }
-        let known = self.peers.get(&id).copied().unwrap_or_default();
-        if hello.generation > known.generation {
-            let record = PeerRecord {
-                generation: hello.generation,
-                ..known
-            };
-            self.peers.insert(id, record);
-            let write = put(Table::Peer, id.as_bytes(), &record);
-            self.persist(write);
-        }
-        if hello.seen_generation > self.generation {
-            self.copied(connection, id, hello.seen_generation);
+        peer.generation = hello.generation;
+        if self.shares_money(&id) {
+            self.remember(&id);
+            let echoed = self.peers.get(&id).map_or(0, |p| p.echoed);
+            if hello.seen_generation > self.generation.max(echoed) {
+                self.copied(connection, id, hello.seen_generation);
+            }
         }
         self.notify(Event::PeerReady { connection, peer: id });
         self.resume_channels(connection, id);
         self.buyer_greeted(connection, id);
     }
 
-    /// The peer has seen this store younger than it is: the card is a copy, or was restored without saying so. Every
-    /// simplex in which we are paid takes one last signature and is settled (MONEY.md rule 16).
+    /// Whether a channel with this peer holds or held money.
+    fn shares_money(&self, id: &NodeId) -> bool {
+        self.payees
+            .values()
+            .any(|p| p.record().peer == *id && p.is_seen())
+            || self.payers.values().any(|p| p.record().peer == *id)
+    }
+
+    /// Keeps the store generation that a peer shows, once there is money between us: strangers leave no row.
+    pub(super) fn remember(&mut self, id: &NodeId) {
+        let shown = self
+            .connections
+            .values()
+            .filter(|p| p.id == *id)
+            .map(|p| p.generation)
+            .max();
+        let known = self.peers.get(id).copied().unwrap_or_default();
+        if shown.is_none_or(|shown| shown <= known.generation) {
+            return;
+        }
+        let record = PeerRecord {
+            generation: shown.unwrap_or(0),
+            ..known
+        };
+        self.peers.insert(*id, record);
+        let write = put(Table::Peer, id.as_bytes(), &record);
+        self.persist(write);
+    }
+
+    /// A peer has seen this store younger than it is: the card is a copy, or was restored without saying so. Every
+    /// simplex in which *this peer* pays us takes one last signature and is settled (MONEY.md rule 16); a peer is believed
+    /// about its own money only, and each number once.
     fn copied(&mut self, connection: ConnectionId, peer: NodeId, seen: u64) {
-        let mut writes = Vec::new();
-        for (slot, payee) in &mut self.payees {
+        let record = PeerRecord {
+            echoed: seen,
+            ..self.peers.get(&peer).copied().unwrap_or_default()
+        };
+        self.peers.insert(peer, record);
+        let mut writes = alloc::vec![put(Table::Peer, peer.as_bytes(), &record)];
+        for (slot, payee) in self.payees.iter_mut().filter(|(_, p)| p.record().peer == peer) {
             if payee.mark_restored() {
                 writes.push(put(Table::Payee, &super::record::slot_key(*slot), payee.record()));
             }
         }
         writes.into_iter().for_each(|w| self.persist(w));
-        // From here on this store is the younger one.
-        let ahead = seen.saturating_add(1).saturating_sub(self.generation);
-        self.meta.generation_base = self.meta.generation_base.saturating_add(ahead);
-        self.generation = seen.saturating_add(1);
-        self.persist_meta();
         self.send(
             connection,
             Problem {

@@ -616,7 +616,7 @@ fn cut_everywhere(who: usize, kernel_lives: bool) -> usize {
 
 #[test]
 fn the_client_is_cut_at_every_write_of_a_purchase_and_nobody_pays_twice() {
-    assert_eq!(cut_everywhere(CLIENT, true), 13, "number of crash points");
+    assert_eq!(cut_everywhere(CLIENT, true), 12, "number of crash points");
 }
 
 #[test]
@@ -627,4 +627,91 @@ fn the_relay_is_killed_at_every_write_of_a_purchase_and_no_credit_is_lost() {
 #[test]
 fn the_relay_loses_power_at_every_write_of_a_purchase_and_at_most_one_window() {
     assert_eq!(cut_everywhere(RELAY, false), 15, "number of crash points");
+}
+
+#[test]
+fn nobody_goes_back_to_an_earlier_channel_to_have_its_payments_counted_again() {
+    let mut world = World::ready();
+    world.buy(2);
+    world.traffic(4, 2 * MIB);
+    world
+        .command(Command::Open {
+            connection: LINK,
+            capacity: Sat::new(50_000),
+            lifetime: None,
+        })
+        .unwrap();
+    world.mine(7);
+    let bind = |world: &mut World, channel: u16| {
+        let request = crate::wire::BindRequest {
+            account: AccountId(0),
+            channel,
+            class: BindingClass::Address,
+            addresses: Default::default(),
+            ext: Default::default(),
+        };
+        let mut frame = Vec::new();
+        write_frame(&request.into(), &mut frame);
+        world.give(
+            RELAY,
+            Input::Frame {
+                connection: LINK,
+                frame: &frame,
+            },
+        );
+    };
+    // The second channel pays now; then the client names the first one again.
+    bind(&mut world, 1);
+    let before = world.nodes[RELAY].accounts(world.now)[0].usage;
+    bind(&mut world, 0);
+    let refusal = |e: &Event| {
+        matches!(
+            e,
+            Event::PeerProblem {
+                code: ErrorCode::BindingRefused,
+                ..
+            }
+        )
+    };
+    assert!(world.events[CLIENT].iter().any(refusal));
+    let after = world.nodes[RELAY].accounts(world.now)[0].usage;
+    assert_eq!((after.paid, after.granted), (before.paid, before.granted));
+}
+
+#[test]
+fn a_stranger_who_claims_to_know_a_younger_store_changes_nothing() {
+    let mut world = World::ready();
+    let stranger = ConnectionId(9);
+    let peer = NodeId::from_bytes([3; 32]);
+    let relay = &mut world.nodes[RELAY];
+    relay
+        .handle(
+            world.now,
+            Input::Connected {
+                connection: stranger,
+                peer,
+            },
+        )
+        .unwrap();
+    let hello = crate::wire::Hello {
+        genesis: genesis(),
+        height: BlockHeight::new(1),
+        generation: 7,
+        seen_generation: u64::MAX - 1,
+        ext: Default::default(),
+    };
+    let mut frame = Vec::new();
+    write_frame(&hello.into(), &mut frame);
+    relay
+        .handle(
+            world.now,
+            Input::Frame {
+                connection: stranger,
+                frame: &frame,
+            },
+        )
+        .unwrap();
+    let written = std::iter::from_fn(|| relay.poll_action()).any(|a| matches!(a, Action::Persist(_)));
+    assert!(!written, "strangers leave no row");
+    assert_eq!(world.nodes[RELAY].channels()[0].state, "open");
 }

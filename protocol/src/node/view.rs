@@ -351,8 +351,10 @@ impl Node {
 
     /// An open channel in which we pay this peer and something is left.
     pub fn paying_channel(&self, peer: &NodeId) -> Option<Slot> {
+        // The newest: a relay never goes back to an earlier one.
         self.payers
             .iter()
+            .rev()
             .find(|(_, p)| p.record().peer == *peer && p.is_open() && p.left() > Msat::ZERO)
             .map(|(s, _)| *s)
     }

@@ -443,6 +443,13 @@ impl Payee {
             }
             // Until a block has it: its funding may have come back after a reorganisation, fees may have fallen, or the
             // mempools may have forgotten it.
+            PayeeState::Closing
+                if self.record.funded_at.is_none()
+                    && self.dark_since.is_none()
+                    && self.height >= self.record.accept_until.plus(deep(self.record.terms.capacity)) =>
+            {
+                self.lose()
+            }
             PayeeState::Closing | PayeeState::Spent { height: None, .. }
                 if self.record.total > Msat::ZERO =>
             {
@@ -515,6 +522,10 @@ impl Payee {
             PayeeState::Restored => {
                 if total > self.record.total {
                     let digest = self.digest.as_ref().ok_or(REFUSE(ErrorCode::UnknownChannel))?;
+                    // Not before the funding is as deep as for any other credit: the payer says it again.
+                    if !self.is_deep() {
+                        return Err(REFUSE(ErrorCode::ExposureFull));
+                    }
                     if digest
                         .verify_payment(verifier.context(), total.to_sat_ceil(), &signature.0)
                         .is_err()

@@ -470,7 +470,8 @@ impl Payer {
     }
 
     fn proof(&mut self, verifier: &Verifier, total: Msat, signature: Signature) -> Result<(), PayerError> {
-        if total <= self.record.total {
+        // Signatures cover whole satoshi: within the one that we know we signed, our own total counts.
+        if total.to_sat_ceil() <= self.record.total.to_sat_ceil() {
             return Ok(());
         }
         let digest = self.digest.as_ref().ok_or(PayerError::ForgedProof)?;

@@ -527,6 +527,10 @@ fn rule_16_a_restored_payee_takes_the_newest_signature_once_and_settles() {
         Err(ErrorCode::Closing),
         "no service on a restored channel"
     );
+    pair.payee(PayeeInput::Height {
+        height: BlockHeight::new(1_001 + DEEP - 1),
+    })
+    .unwrap();
     pair.payee(PayeeInput::Resume {
         total: Msat::new(9_000),
         signature,
@@ -547,6 +551,57 @@ fn rule_16_a_restored_payee_takes_the_newest_signature_once_and_settles() {
         room: ALL,
     };
     assert_eq!(pair.payee(more), Err(ErrorCode::Closing));
+}
+
+#[test]
+fn rule_16_a_restored_payee_credits_nothing_that_is_not_deep() {
+    let mut pair = Pair::new();
+    pair.payee(PayeeInput::Funded {
+        outpoint: pair.outpoint,
+        value: CAPACITY,
+        height: None,
+    })
+    .unwrap();
+    assert!(pair.payee.mark_restored());
+    let total = Msat::new(40_000_000);
+    let signature = pair.sign(total);
+    let resume = PayeeInput::Resume {
+        total,
+        signature,
+        room: Msat::ZERO,
+    };
+    assert_eq!(pair.payee(resume), Err(ErrorCode::ExposureFull));
+    assert_eq!(pair.payee.record().total, Msat::ZERO);
+    assert_eq!(
+        pair.payee.record().state,
+        PayeeState::Restored,
+        "it waits for the payer to say it again"
+    );
+}
+
+#[test]
+fn a_payee_cannot_round_a_payers_total_up_time_and_again() {
+    let mut pair = Pair::open();
+    pair.payer
+        .handle(
+            &pair.verifier,
+            PayerInput::Pay {
+                step: Msat::new(40),
+                ceiling: ALL,
+            },
+        )
+        .unwrap();
+    let signature = pair.sign(Msat::new(40));
+    pair.payer
+        .handle(
+            &pair.verifier,
+            PayerInput::Proof {
+                total: Msat::new(1_000),
+                signature,
+            },
+        )
+        .unwrap();
+    assert_eq!(pair.payer.record().total, Msat::new(40));
 }
 
 #[test]
