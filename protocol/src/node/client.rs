@@ -192,7 +192,7 @@ impl Node {
         });
         self.notify(Event::ChannelReady { slot, ceiling });
         if !message.open
-            && !(message.total < self.payers.get(&slot).map_or(Msat::ZERO, |p| p.record().total))
+            && message.total >= self.payers.get(&slot).map_or(Msat::ZERO, |p| p.record().total)
             && self
                 .payers
                 .get(&slot)
