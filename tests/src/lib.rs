@@ -2,8 +2,11 @@
 
 pub mod bitcoind;
 pub mod hostile;
+pub mod judge;
 pub mod lab;
 pub mod node;
 pub mod playchain;
+pub mod sale;
+pub mod servers;
 pub mod simplex;
 pub mod site;

@@ -34,7 +34,7 @@ pub enum ChainKind {
 
 enum Chain {
     Play {
-        child: Child,
+        child: Option<Child>,
         port: u16,
         folder: PathBuf,
     },
@@ -46,6 +46,7 @@ pub struct Node {
     host: Host,
     folder: PathBuf,
     child: Option<Child>,
+    preload: Option<PathBuf>,
 }
 
 /// The whole site. Dropping it ends every process that it started.
@@ -183,6 +184,34 @@ impl Site {
         }
     }
 
+    /// Ends the chain's process.
+    pub fn chain_down(&mut self) {
+        self.chain.down();
+    }
+
+    /// Starts it again, with a new cookie.
+    pub fn chain_up(&mut self) {
+        self.chain.up();
+    }
+
+    /// Transactions in the chain's mempool.
+    pub fn mempool(&self) -> Vec<Value> {
+        self.rpc("getrawmempool", json!([]))
+            .expect("getrawmempool")
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Where the chain is, as the nodes are told: `HOST:PORT`.
+    pub fn chain_address(&self) -> String {
+        let port = match &self.chain {
+            Chain::Play { port, .. } => *port,
+            Chain::Bitcoind(node) => node.port(),
+        };
+        format!("{CHAIN4}:{port}")
+    }
+
     /// The chain's height.
     pub fn height(&self) -> u64 {
         self.rpc("getblockcount", json!([]))
@@ -257,7 +286,23 @@ impl Chain {
             }
             ChainKind::Play => {
                 let (port, folder) = (free_port(), folder.join("playchain"));
-                let child = Command::new(program("turnpike-playchain"))
+                let mut chain = Chain::Play {
+                    child: None,
+                    port,
+                    folder,
+                };
+                chain.up();
+                chain
+            }
+        }
+    }
+
+    fn up(&mut self) {
+        match self {
+            Chain::Bitcoind(node) => node.launch(),
+            Chain::Play { child, port, folder } => {
+                let _ = fs::remove_file(folder.join(".cookie"));
+                let process = Command::new(program("turnpike-playchain"))
                     .args([
                         "--listen",
                         &format!("0.0.0.0:{port}"),
@@ -265,13 +310,25 @@ impl Chain {
                         "0",
                         "--folder",
                     ])
-                    .arg(&folder)
+                    .arg(&*folder)
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
                     .spawn()
                     .expect("turnpike-playchain");
+                *child = Some(process);
                 wait_for("the play chain", || folder.join(".cookie").exists());
-                Chain::Play { child, port, folder }
+            }
+        }
+    }
+
+    fn down(&mut self) {
+        match self {
+            Chain::Bitcoind(node) => node.stop(),
+            Chain::Play { child, .. } => {
+                if let Some(mut child) = child.take() {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
             }
         }
     }
@@ -295,6 +352,7 @@ impl Node {
             host,
             folder,
             child: None,
+            preload: None,
         }
     }
 
@@ -312,6 +370,37 @@ impl Node {
         fs::write(self.config(), format!("{node}{chain}{rest}")).expect("the configuration");
     }
 
+    /// The configuration file's text.
+    pub fn read_config(&self) -> String {
+        fs::read_to_string(self.config()).expect("the configuration")
+    }
+
+    /// Replaces the configuration file's text.
+    pub fn replace_config(&self, text: &str) {
+        fs::write(self.config(), text).expect("the configuration");
+    }
+
+    /// The folder of seed, store and socket.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// The daemon's command line, not started.
+    pub fn daemon(&self) -> Command {
+        let mut command = self.host.command(program("turnpiked"));
+        command
+            .arg("--config")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Preloads this library into the daemon from its next start on.
+    pub fn preload(&mut self, library: &Path) {
+        self.preload = Some(library.to_owned());
+    }
+
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
         let log = fs::OpenOptions::new()
@@ -319,17 +408,11 @@ impl Node {
             .append(true)
             .open(self.folder.join("log"))
             .expect("a log");
-        let child = self
-            .host
-            .command(program("turnpiked"))
-            .arg("--config")
-            .arg(self.config())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("turnpiked");
-        self.child = Some(child);
+        let mut command = self.daemon();
+        if let Some(library) = &self.preload {
+            command.env("LD_PRELOAD", library);
+        }
+        self.child = Some(command.stderr(log).spawn().expect("turnpiked"));
         let end = Instant::now() + PATIENCE;
         while self.try_ask(&["status"]).is_err() {
             let ended = self
@@ -455,9 +538,8 @@ impl Drop for Node {
 
 impl Drop for Chain {
     fn drop(&mut self) {
-        if let Chain::Play { child, .. } = self {
-            let _ = child.kill();
-            let _ = child.wait();
+        if let Chain::Play { .. } = self {
+            self.down();
         }
     }
 }

@@ -4,16 +4,14 @@
 //! seeds of their own. The figures at the end come from kernel counters at client and uplink and from the chain's
 //! blocks; the daemons' own figures are held against them.
 
-mod judge;
-mod traffic;
-
-use judge::Kernel;
 use std::io::Write;
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use turnpike_tests::judge::{self, Kernel};
 use turnpike_tests::lab::{self, Plan};
+use turnpike_tests::servers::Servers;
 use turnpike_tests::site::{ChainKind, Node, Site, wait_for};
 
 /// Price, millisatoshi per MiB: 100 sat, so that a few MiB are worth a settlement.
@@ -61,7 +59,7 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     let mut site = Site::new(Plan::default(), kind, PRICE, "");
     let kernel = Kernel::watch(&site);
     site.start();
-    let server = traffic::Servers::start(&site);
+    let server = Servers::start(&site);
     site.fund(0, 200_000);
 
     say(&format!(

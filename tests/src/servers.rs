@@ -1,12 +1,12 @@
 //! Real traffic by programs that everybody has: curl and iperf3, against servers on the uplink host.
 
-use super::judge::Kernel;
+use crate::judge::Kernel;
+use crate::lab::Lab;
+use crate::site::{PATIENCE, Site};
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use turnpike_tests::lab::Lab;
-use turnpike_tests::site::{PATIENCE, Site};
 
 const HTTP: u16 = 8_080;
 /// How long nothing may move before the client counts as cut.
@@ -43,6 +43,9 @@ impl Servers {
     }
 
     /// Downloads `bytes` by curl, over IPv4 or IPv6.
+    ///
+    /// # Errors
+    /// Fewer bytes came, within a minute.
     pub fn curl(&self, site: &Site, v6: bool, bytes: u64) -> Result<(), String> {
         let output = curl(site, v6, bytes)
             .args(["-w", "%{size_download}"])
@@ -59,7 +62,18 @@ impl Servers {
         }
     }
 
+    /// Begins a download and leaves it running.
+    pub fn download(&self, site: &Site, bytes: u64) -> Child {
+        curl(site, false, bytes)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("curl")
+    }
+
     /// Runs one iperf3 test.
+    ///
+    /// # Errors
+    /// iperf3's own words.
     pub fn iperf(&self, site: &Site, more: &[&str]) -> Result<(), String> {
         let address = Lab::UPLINK4.to_string();
         let mut command = site.lab.client(0).command("timeout");
@@ -80,6 +94,9 @@ impl Servers {
     }
 
     /// Downloads more than there is credit for, until nothing moves; gives what the kernel had forwarded then.
+    ///
+    /// # Errors
+    /// curl cannot be started.
     pub fn until_cut(&self, site: &Site, kernel: &Kernel) -> Result<u64, String> {
         let before = kernel.counted();
         let mut download = curl(site, false, 1 << 30)

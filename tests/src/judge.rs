@@ -1,11 +1,11 @@
 //! The judges: kernel counters at client and uplink, and the chain's own blocks.
 
+use crate::lab::{Host, Lab};
+use crate::site::{PATIENCE, Site};
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Block, OutPoint, Transaction};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use turnpike_tests::lab::{Host, Lab};
-use turnpike_tests::site::{PATIENCE, Site};
 
 /// nftables counters of what arrived at both ends: up at the uplink, down at the client. Neighbour discovery is not
 /// forwarded, so it is not counted.
@@ -148,6 +148,16 @@ pub fn settled(site: &Site, funding: &str) -> Result<Settled, String> {
         std::thread::sleep(Duration::from_millis(500));
     }
     Err("no block holds a settlement".to_owned())
+}
+
+/// The transaction that spends this output, where one of the last blocks holds it.
+///
+/// # Errors
+/// The chain's own words.
+pub fn spend(site: &Site, output: &str) -> Result<Option<Transaction>, String> {
+    let output: OutPoint = output.parse().map_err(|e| format!("{output}: {e}"))?;
+    let mut all = blocks(site)?.into_iter().flat_map(|b| b.txdata);
+    Ok(all.find(|t| t.input.iter().any(|i| i.previous_output == output)))
 }
 
 fn blocks(site: &Site) -> Result<Vec<Block>, String> {
