@@ -93,10 +93,13 @@ impl Gatekeeper {
 
     /// Sets an attachment's cumulative limit.
     pub fn grant(&mut self, client: u16, limit: ByteCount) -> Result<(), GateError> {
-        match self.gate.as_mut() {
-            Some(gate) => gate.grant(ClientSlot(client), limit),
-            None => Ok(()),
-        }
+        let Some(gate) = self.gate.as_mut() else {
+            return Ok(());
+        };
+        let granted = gate.grant(ClientSlot(client), limit);
+        // The next reading that succeeds tells that the gate works again.
+        self.failed |= granted.is_err();
+        granted
     }
 
     /// Reads every attachment.

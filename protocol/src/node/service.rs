@@ -170,6 +170,10 @@ impl Node {
             return Err(ErrorCode::BindingRefused);
         }
         if self.gate_down {
+            // With nobody attached nothing else reads it, and only a reading tells that it works again.
+            if !self.actions.contains(&Action::ReadGate) {
+                self.actions.push_back(Action::ReadGate);
+            }
             return Err(ErrorCode::GateDown);
         }
         let slot = self
@@ -345,6 +349,9 @@ impl Node {
             None => AccountInput::ReadFailed { attachment, read },
         };
         self.account(now, id, input);
+        // What the last reading would grant goes to the next attachment: this one is gone.
+        self.actions
+            .retain(|a| !matches!(a, Action::Grant { client, .. } if *client == number));
         self.attachments.remove(&number);
         if let Some(client) = self.clients.get_mut(&id) {
             client.gate = None;
