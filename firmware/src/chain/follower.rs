@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 use turnpike_protocol::base::{BlockHeight, FeeRate, Slot};
 use turnpike_protocol::money::chain::ChainEvent;
+use turnpike_protocol::money::channel::tx::carries_recovery;
 
 /// Blocks taken in one look, so that orders are heard and progress is persisted in between.
 const CHUNK: u32 = 32;
@@ -267,6 +268,7 @@ impl<B: Backend> Follower<B> {
     }
 
     fn take_block(&mut self, block: &Block, height: u32, position: &mut Position) {
+        self.look_for_recovery_data(block, height);
         self.scan_block(block, height);
         if let Some(Err(e)) = self.wallet.as_mut().map(|w| w.apply_block(block, height)) {
             // Its journal is older than the follower's state, or was lost.
@@ -282,6 +284,16 @@ impl<B: Backend> Follower<B> {
         }
         position.push(block.block_hash());
         self.draft.changed = true;
+    }
+
+    /// What may be recovery data goes to the node, which alone can read it: a store that was made from seed words, or
+    /// from a backup, finds its channels by it.
+    fn look_for_recovery_data(&mut self, block: &Block, height: u32) {
+        let carriers = block.txdata.iter().filter(|tx| carries_recovery(tx));
+        self.draft.events.extend(carriers.map(|tx| ChainEvent::Recovery {
+            tx: bitcoin::consensus::serialize(tx),
+            height: BlockHeight::new(height),
+        }));
     }
 
     fn scan_block(&mut self, block: &Block, height: u32) {

@@ -54,6 +54,13 @@ pub enum ChainEvent {
         /// Height of its block, or `None` while it is in the mempool only.
         height: Option<BlockHeight>,
     },
+    /// A block's transaction carries what may be recovery data of this seed (MONEY.md rule 3).
+    Recovery {
+        /// The transaction, raw.
+        tx: Vec<u8>,
+        /// Height of its block.
+        height: BlockHeight,
+    },
     /// Answer to [`ChainAction::Fund`]: a signed transaction, not yet broadcast, its coins reserved.
     FundingBuilt {
         /// The channel to be funded.

@@ -62,6 +62,7 @@ impl Node {
                 tx,
                 height,
             } => self.spent(now, slot, outpoint, txid, &tx, height),
+            ChainEvent::Recovery { tx, height } => self.recover(&tx, height),
             ChainEvent::FundingBuilt {
                 slot,
                 outpoint,

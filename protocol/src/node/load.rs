@@ -7,9 +7,11 @@ use super::record::{
 };
 use super::service::Client;
 use super::{Action, Config, Node, RelayConfig, Selling};
-use crate::base::{BlockHeight, FeeRate, Instant, NodeId, SheetHash, Slot};
-use crate::crypto::{Digest, Keys, Statement, Verifier, tagged_hash};
+use crate::base::limits::ACCEPT_BLOCKS;
+use crate::base::{BlockHeight, FeeRate, Instant, Msat, NodeId, Sat, SheetHash, Slot};
+use crate::crypto::{Digest, Keys, Role, Statement, Verifier, tagged_hash};
 use crate::market::{Buyer, BuyerRecord, FreeAllowance, FreeRecord, Prices, SheetError};
+use crate::money::channel::tx::recover;
 use crate::money::channel::{Payee, PayeeRecord, PayeeState, Payer, PayerRecord, PayerState, Settler};
 use crate::wire::{self, PriceSheet, Signature};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -244,6 +246,59 @@ impl Node {
         self.meta.sheet_version = version;
         self.persist_meta();
         Ok(())
+    }
+
+    /// Takes up the channels of this seed that the store knows nothing of: it was made from the seed words alone, or
+    /// from a backup that is older than they are. Who is paid in them, and how much, is not known: they are refunded
+    /// at their expiry, unless the payee settles before (MONEY.md rule 3).
+    pub(super) fn recover(&mut self, raw: &[u8], height: BlockHeight) {
+        let Ok(tx) = bitcoin::consensus::encode::deserialize::<bitcoin::Transaction>(raw) else {
+            return;
+        };
+        let keys = &self.keys;
+        let payer_key = |index| match keys.channel(Role::Payer, index) {
+            Ok(keys) => keys.funding.x_only_public_key().0.serialize(),
+            // No script is built from it.
+            Err(_) => [0; 32],
+        };
+        for found in recover(
+            self.verifier.context(),
+            keys.recovery().as_bytes(),
+            &tx,
+            payer_key,
+        ) {
+            let known = |p: &Payer| p.record().outpoint == Some(found.outpoint);
+            if self.payers.values().any(known) {
+                continue;
+            }
+            let record = PayerRecord {
+                peer: NodeId::from_bytes([0; 32]),
+                terms: found.terms,
+                key_index: found.key_index,
+                accept_until: height.plus(ACCEPT_BLOCKS),
+                acceptance: Signature([0; 64]),
+                outpoint: Some(found.outpoint),
+                funding_tx: raw.to_vec(),
+                funding_fee: Sat::ZERO,
+                funded_at: Some(height),
+                total: Msat::ZERO,
+                acknowledged: Msat::ZERO,
+                remainder: None,
+                state: PayerState::Open,
+            };
+            let slot = Slot(self.meta.next_slot);
+            let write = put(Table::Payer, &slot_key(slot), &record);
+            let Ok(payer) = Payer::load(slot, record, &self.verifier) else {
+                continue;
+            };
+            self.meta.next_slot += 1;
+            // A key serves one channel.
+            self.meta.next_payer_key = self.meta.next_payer_key.max(found.key_index.saturating_add(1));
+            self.persist_meta();
+            self.persist(write);
+            self.payers.insert(slot, payer);
+            self.watch_payer(slot);
+        }
     }
 
     pub(super) fn persist_meta(&mut self) {

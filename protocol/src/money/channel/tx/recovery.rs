@@ -114,6 +114,15 @@ impl RecoveryData {
     }
 }
 
+/// Whether a transaction carries what has the form of recovery data, of whatever seed. Cheap enough for every
+/// transaction of every block.
+pub fn carries_recovery(transaction: &Transaction) -> bool {
+    transaction
+        .output
+        .iter()
+        .any(|o| parse(&o.script_pubkey).is_some())
+}
+
 /// Finds the channels that `transaction` funds and this seed can refund.
 ///
 /// `payer_key_of` gives the payer's channel key (x-only) of an index; it may be called with an index that was
