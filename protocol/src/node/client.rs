@@ -175,8 +175,12 @@ impl Node {
             total: message.total,
             signature: message.signature,
         };
+        let known = self.payers.get(&slot).map(|p| p.record().total);
         if self.payer(slot, proof).is_err() {
             return self.refuse(connection, Kind::ChannelReady, ErrorCode::BadSignature, 0);
+        }
+        if self.payers.get(&slot).map(|p| p.record().total) > known {
+            self.buyer_outdated(now, relay);
         }
         let _ = self.payer(slot, PayerInput::Acknowledged { total: message.total });
         let Some(peer) = self.connections.get_mut(&connection) else {

@@ -171,6 +171,11 @@ impl Node {
         self.bind_if_needed(connection, relay);
     }
 
+    /// We paid more than we remember: the figures of the purchase are as old.
+    pub(super) fn buyer_outdated(&mut self, now: Instant, relay: NodeId) {
+        self.buyer(now, relay, BuyerInput::Outdated);
+    }
+
     /// After a reconnect: a purchase under way needs the relay's prices again.
     pub(super) fn buyer_greeted(&mut self, connection: ConnectionId, relay: NodeId) {
         if self.buyers.get(&relay).is_some_and(Buying::is_active) {

@@ -78,6 +78,8 @@ pub enum BuyerInput {
         /// All that the channel can pay.
         capacity: Msat,
     },
+    /// The relay showed a payment of ours that we do not remember: our figures are an old backup's.
+    Outdated,
     /// The service account is open.
     Bound {
         /// Its short name in this session.

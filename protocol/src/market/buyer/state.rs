@@ -392,6 +392,12 @@ impl Buyer {
             BuyerInput::Stop => {
                 self.end(StopReason::User);
             }
+            BuyerInput::Outdated => {
+                // What was used and agreed to since the backup is taken from the relay once, as far as it is paid for.
+                self.record.forgotten = true;
+                self.record.receipt = None;
+                self.pending.checkpoint = true;
+            }
             BuyerInput::Timer => self.take_timer(now),
         }
         Ok(())
