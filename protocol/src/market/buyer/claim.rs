@@ -54,6 +54,7 @@ impl Buyer {
     pub(super) fn tolerated(&self) -> (Quantity, ByteCount, Msat) {
         let record = &self.record;
         let aside = self.config.slack.saturating_add(record.uncounted);
+        let unseen = self.config.seconds_slack.saturating_add(record.unseen);
         let raise = |bytes: ByteCount| {
             let bytes = u128::from(bytes.value());
             let lossy = bytes * (1_000_000 + u128::from(self.config.loss_ppm)) / 1_000_000;
@@ -62,14 +63,14 @@ impl Buyer {
         let most = Quantity {
             up: raise(record.up),
             down: raise(record.down),
-            seconds: seconds(record.open).saturating_add(self.config.seconds_slack),
+            seconds: seconds(record.open).saturating_add(unseen),
         };
         let cost = u128::from(self.own_cost().value());
         let lossy = cost * (1_000_000 + u128::from(self.config.loss_ppm)) / 1_000_000;
         let aside_cost = self
             .offer
             .as_ref()
-            .and_then(|offer| offer.prices.window_cost(aside, self.config.seconds_slack))
+            .and_then(|offer| offer.prices.window_cost(aside, unseen))
             .unwrap_or(Msat::ZERO);
         // One millisatoshi of rounding, and one begun second (in the slack), for each stretch.
         let cost = Msat::new(u64::try_from(lossy).unwrap_or(u64::MAX))

@@ -297,6 +297,8 @@ pub struct BuyerRecord {
     pub open: Duration,
     /// What could have passed uncounted at restarts: the rest of the grant at each.
     pub uncounted: ByteCount,
+    /// Seconds that service could have been open uncounted at restarts.
+    pub unseen: u64,
     /// The newest grant.
     pub granted: ByteCount,
     /// What may be granted at most once the newest payment arrived.

@@ -117,6 +117,10 @@ pub(super) struct Pending {
     pub report: bool,
 }
 
+/// So long a relay keeps an account open whose client fell silent (the default of
+/// [`crate::market::AccountConfig::liveness`]).
+const SILENT_SECONDS: u64 = 30;
+
 impl Buyer {
     /// Goes on from a persisted record (the default one where there is none). `relay` and `client` are the two
     /// identities, which receipts must name. What could have passed uncounted meanwhile is tolerated in claims.
@@ -134,6 +138,10 @@ impl Buyer {
             client,
             record: BuyerRecord {
                 uncounted: record.granted.max(record.promised).saturating_sub(counted),
+                unseen: match record.channel {
+                    Some(_) => record.unseen.saturating_add(SILENT_SECONDS),
+                    None => 0,
+                },
                 ..record
             },
             offer: None,
