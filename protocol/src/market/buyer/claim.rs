@@ -121,6 +121,18 @@ impl Buyer {
             || claim.cost > cost;
         self.claimed = claim.up.saturating_add(claim.down);
         if over {
+            crate::warn!(
+                "a relay claims {} B up, {} B down, {} s, {} msat; believed were {} up, {} down, {} both, {} s, {} msat",
+                claim.up.value(),
+                claim.down.value(),
+                claim.seconds,
+                claim.cost.value(),
+                most.up.value(),
+                most.down.value(),
+                bytes.value(),
+                most.seconds,
+                cost.value()
+            );
             self.over_claim();
             return;
         }
