@@ -12,7 +12,7 @@ help:
 	@echo 'make test                   build, replay the golden vectors on a Cortex-M4, run every test'
 	@echo 'make check                  format, lints, docs, licences, no_std build, file sizes, words'
 	@echo 'make bench [ONLY=name]      measure; prints a table and writes target/bench.json'
-	@echo 'make soak                   kill -9 at every moment of a sale, floods: long, and not always green yet'
+	@echo 'make soak                   kill -9 at every moment of a sale, floods, lying relays: long, and not always green yet'
 	@echo 'make mcu                    the golden vectors on an emulated Cortex-M4, and its memory figures'
 	@echo 'make cross                  static binaries for the Pi (aarch64), run once under an emulator'
 
@@ -36,7 +36,7 @@ bench:
 soak:
 	@scripts/setup.sh test
 	cargo build --locked -p turnpike-firmware --bins
-	cargo test --locked -p turnpike-tests --features soak --no-fail-fast --test fault_kill --test hostile_flood
+	cargo test --locked -p turnpike-tests --features soak --no-fail-fast --test fault_kill --test hostile_flood --test hostile_relay
 
 mcu:
 	@scripts/setup.sh mcu
