@@ -46,11 +46,6 @@ impl Kernel {
         arrived(&self.client) + arrived(&self.uplink)
     }
 
-    /// The same, once nothing moves any more.
-    pub fn forwarded(&self, _site: &Site) -> u64 {
-        self.settled(Duration::from_millis(600))
-    }
-
     /// Waits until nothing has moved for `quiet`.
     pub fn settled(&self, quiet: Duration) -> u64 {
         let (mut last, mut since, end) = (self.counted(), Instant::now(), Instant::now() + PATIENCE);
@@ -115,6 +110,25 @@ pub fn sold(site: &Site) -> Result<Sold, String> {
         billed: figure("up_bytes")? + figure("down_bytes")?,
         paid_msat: figure("paid_msat")?,
     })
+}
+
+/// What the relay billed and what the kernel forwarded, from a moment in which nothing moved. Strays pass long after a
+/// cut, as long as they fit into what is stranded: the last word of a TCP flow, say. So both are read until the kernel
+/// counts the same before and after, and once more while they differ: the relay may have been asked too early.
+///
+/// # Errors
+/// The relay's own words.
+pub fn billed_and_forwarded(site: &Site, kernel: &Kernel) -> Result<(Sold, u64), String> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let before = kernel.counted();
+        let sold = sold(site)?;
+        let quiet = kernel.counted() == before;
+        if quiet && sold.billed == before || Instant::now() > end {
+            return Ok((sold, before));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// The settlement, as a block has it.

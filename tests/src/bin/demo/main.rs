@@ -100,13 +100,11 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     let slot = channel(&site.clients[0])?["slot"].to_string();
     site.clients[0].ask(&["channel", "close", &slot]);
     let settlement = judge::settled(&site, &funding)?;
-    // Both after the gate is closed for this client: nothing moves between the two readings.
-    let sale = judge::sold(&site)?;
+    let (sale, forwarded) = judge::billed_and_forwarded(&site, &kernel)?;
 
     // Each of the two purchases may round up by a millisatoshi; the satoshi that holds the last one is the payer's.
     let msat = paid / MIB * PRICE;
     let sat = sale.paid_msat.div_ceil(1_000);
-    let forwarded = kernel.forwarded(&site);
     let faults = [
         (sale.billed != forwarded)
             .then(|| format!("billed {} bytes, the kernel forwarded {forwarded}", sale.billed)),
