@@ -30,7 +30,7 @@ pub use load::Rows;
 pub use view::{AccountView, BuyerView, ChannelView, ExposureView, NodeView, Role, SoldView, read_sheet};
 
 use crate::base::{
-    AccountId, BlockHeight, ByteCount, ConnectionId, Duration, FeeRate, GenesisHash, Instant, Msat, NodeId,
+    AccountId, BlockHeight, ByteCount, ConnectionId, FeeRate, GenesisHash, Instant, Msat, NodeId,
     Sat, Slot, Txid,
 };
 use crate::crypto::{Keys, Verifier};
@@ -497,12 +497,13 @@ impl Node {
     pub fn next_timeout(&self) -> Option<Instant> {
         let relay = self.clients.values().filter_map(|c| c.account.next_timeout());
         let buyer = self.buyers.values().filter_map(|b| b.buyer.next_timeout());
-        relay.chain(buyer).min()
+        relay.chain(buyer).chain(self.next_rebind()).min()
     }
 
     fn tick(&mut self, now: Instant) {
         self.tick_clients(now);
         self.tick_buyers(now);
+        self.tick_bindings(now);
     }
 
     fn persist(&mut self, write: Write) {
@@ -532,6 +533,3 @@ impl Node {
             .map(|(c, _)| *c)
     }
 }
-
-/// How long a client may stay silent before the relay checks, and a relay before the client resends.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! What a node knows of one live session. Nothing here survives it.
 
 use super::Offer;
-use crate::base::{BlockHeight, Msat, NodeId, Slot};
+use crate::base::{BlockHeight, Instant, Msat, NodeId, Slot};
 use crate::money::channel::tx::Terms;
 use alloc::vec::Vec;
 
@@ -25,6 +25,8 @@ pub(super) struct Peer {
     pub ready: Vec<Ready>,
     /// The service account is open on its side.
     pub bound: bool,
+    /// When it was asked last to open the service account, until it did.
+    pub bind_asked: Option<Instant>,
 }
 
 /// A channel that we asked for.
@@ -59,6 +61,7 @@ impl Peer {
             asked: None,
             ready: Vec::new(),
             bound: false,
+            bind_asked: None,
         }
     }
 

@@ -15,6 +15,9 @@ use bitcoin::secp256k1::schnorr;
 
 /// A relay may not ask for signs of life more often than a tenth of its default, milliseconds.
 const SHORTEST_LIVENESS_MS: u32 = 3_000;
+/// A refused binding is asked for again after this: a gate that was down, a funding that was not seen, a relay that was
+/// full may all be over without a word. Well below what a relay takes of one key (`MAX_BINDS`).
+const BIND_AGAIN: Duration = Duration::from_secs(10);
 
 /// What we buy from one relay.
 pub(super) struct Buying {
@@ -82,7 +85,7 @@ impl Node {
         self.buyer_offer(now, connection, &offer);
         self.buyer_channel(now, connection);
         self.buyer(now, relay, BuyerInput::Buy { bytes, max });
-        self.bind_if_needed(connection, relay);
+        self.bind_if_needed(now, connection, relay);
         Ok(())
     }
 
@@ -99,13 +102,39 @@ impl Node {
         Ok(())
     }
 
-    fn bind_if_needed(&mut self, connection: ConnectionId, relay: NodeId) {
+    fn bind_if_needed(&mut self, now: Instant, connection: ConnectionId, relay: NodeId) {
         let bound = self.connections.get(&connection).is_none_or(|p| p.bound);
         let Some(buying) = self.buyers.get(&relay).filter(|b| b.is_active() && !bound) else {
             return;
         };
         if let Some(slot) = buying.slot {
             self.ask_binding(connection, slot);
+            if let Some(peer) = self.connections.get_mut(&connection) {
+                peer.bind_asked = Some(now);
+            }
+        }
+    }
+
+    /// When a binding that was asked for in vain is asked for again.
+    pub(super) fn next_rebind(&self) -> Option<Instant> {
+        let asked = self.connections.values().filter_map(|p| p.bind_asked).min();
+        asked.map(|at| at + BIND_AGAIN)
+    }
+
+    pub(super) fn tick_bindings(&mut self, now: Instant) {
+        let due = |p: &super::peer::Peer| p.bind_asked.is_some_and(|at| at + BIND_AGAIN <= now);
+        let late: Vec<(ConnectionId, NodeId)> = self
+            .connections
+            .iter()
+            .filter(|(_, p)| due(p))
+            .map(|(c, p)| (*c, p.id))
+            .collect();
+        for (connection, relay) in late {
+            // Asked again only by a purchase that still runs.
+            if let Some(peer) = self.connections.get_mut(&connection) {
+                peer.bind_asked = None;
+            }
+            self.bind_if_needed(now, connection, relay);
         }
     }
 
@@ -168,7 +197,7 @@ impl Node {
                 capacity,
             },
         );
-        self.bind_if_needed(connection, relay);
+        self.bind_if_needed(now, connection, relay);
     }
 
     /// We paid more than we remember: the figures of the purchase are as old.
@@ -188,6 +217,7 @@ impl Node {
             return;
         };
         peer.bound = true;
+        peer.bind_asked = None;
         let relay = peer.id;
         let liveness = Duration::from_millis(message.liveness_ms.max(SHORTEST_LIVENESS_MS).into());
         self.buyer(
@@ -243,7 +273,7 @@ impl Node {
             ErrorCode::UnknownAccount | ErrorCode::NoLiveness | ErrorCode::BindingDrift => {
                 peer.bound = false;
                 self.buyer(now, relay, BuyerInput::Unbound);
-                self.bind_if_needed(connection, relay);
+                self.bind_if_needed(now, connection, relay);
             }
             code if matches!(
                 Kind::from_number(message.about),

@@ -3,7 +3,7 @@
 
 use super::record::{Table, Write};
 use super::*;
-use crate::base::{BlockHeight, ByteCount, Outpoint};
+use crate::base::{BlockHeight, ByteCount, Duration, Outpoint};
 use crate::crypto::{CoinType, Seed};
 use crate::market::BuyerState;
 use crate::money::channel::tx::txid;
@@ -547,6 +547,20 @@ const PRICE: u64 = 100_000;
 const WINDOW: u64 = 4 * MIB;
 
 /// Goes for a whole purchase of [`WANTED`] bytes, whatever state both nodes are in.
+#[test]
+fn a_purchase_that_was_refused_while_the_gate_was_down_goes_on_by_itself_once_it_works() {
+    let mut world = World::ready();
+    world.give(RELAY, Input::GateFailed);
+    world.buy(8);
+    let refused = |e: &Event| matches!(e, Event::PeerProblem { code, .. } if *code == ErrorCode::GateDown);
+    assert!(world.events[CLIENT].iter().any(refused), "{:?}", world.events[CLIENT]);
+    world.traffic(5, 1_000_000);
+    assert_eq!((world.total(CLIENT), world.passed()), (0, 0), "nothing is paid to a closed gate");
+    world.give(RELAY, Input::GateRestored);
+    world.traffic(12, 1_000_000);
+    assert!(world.total(CLIENT) > 0 && world.passed() > 0);
+}
+
 fn go_on(world: &mut World) {
     if !world.linked {
         world.link();
