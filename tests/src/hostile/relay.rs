@@ -247,10 +247,13 @@ impl Seller {
                 ]
             }
             Message::ReceiptRequest(_) => {
+                // Whoever asks for the receipt has stopped. What passed after that would make the claim true at last.
+                self.forward(false);
                 self.stopped();
                 vec![self.receipt().into()]
             }
             Message::ReceiptAnswer(_) => {
+                self.forward(true);
                 self.log.lock().expect("the log").agreed += 1;
                 Vec::new()
             }
@@ -261,6 +264,7 @@ impl Seller {
             }
             Message::Problem(problem) => {
                 if problem.code == wire::ErrorCode::ReceiptRefused {
+                    self.forward(true);
                     self.stopped();
                     self.log.lock().expect("the log").refused += 1;
                 }
@@ -346,6 +350,21 @@ impl Seller {
         self.claim(percent)
     }
 
+    /// Lets packets pass, or none.
+    fn forward(&self, on: bool) {
+        let rules: &[&str] = if on {
+            &["delete table inet halt"]
+        } else {
+            &[
+                "add table inet halt",
+                "add chain inet halt c { type filter hook forward priority 0 ; policy drop ; }",
+            ]
+        };
+        for rule in rules {
+            let _ = self.host.try_run(&format!("nft {rule}"));
+        }
+    }
+
     /// Never more than was paid for, as a relay that hopes to be believed.
     fn claim(&self, percent: u64) -> Usage {
         self.claim_up_to(percent, self.granted())
@@ -371,8 +390,7 @@ impl Seller {
     fn receipt(&mut self) -> ReceiptOffer {
         let claim = match self.lie {
             Lie::None => self.claim(100),
-            Lie::Always(percent) => self.claim(percent),
-            Lie::Receipt(percent) => self.claim_up_to(percent, ByteCount::MAX),
+            Lie::Always(percent) | Lie::Receipt(percent) => self.claim_up_to(percent, ByteCount::MAX),
         };
         self.sequence += 1;
         let (relay, client, channel) = (self.identity.node(), self.client, self.channel());
