@@ -1,10 +1,12 @@
 //! A short whole sale: TCP down, UDP up, IPv6; cut at the end of credit, topped up, closed. The kernel's counters at
 //! both ends and the chain's blocks are the judges.
 
+use std::io::Write;
+use std::process::Stdio;
 use turnpike_tests::in_lab;
 use turnpike_tests::judge;
-use turnpike_tests::sale::{MIB, Sale, end, purchase};
-use turnpike_tests::site::ChainKind;
+use turnpike_tests::sale::{MIB, Sale, channel, end, purchase};
+use turnpike_tests::site::{ChainKind, wait_for};
 
 fn short_sale(kind: ChainKind) {
     let sale = Sale::start(kind, "");
@@ -33,7 +35,53 @@ fn short_sale(kind: ChainKind) {
     sale.assert_settled(&funding);
 }
 
+/// `turnpike channel open`, without `--yes`; gives what was shown before the question.
+fn ask_to_open(sale: &Sale, answer: &str) -> (bool, String) {
+    let mut open = sale
+        .client()
+        .command(&["channel", "open", "--capacity-sat", "50000"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("turnpike");
+    let mut stdin = open.stdin.take().expect("a pipe");
+    stdin.write_all(answer.as_bytes()).expect("an answer");
+    drop(stdin);
+    let output = open.wait_with_output().expect("turnpike");
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
 in_lab! {
+    fn rule_4_lock_height_fees_and_dust_are_shown_before_funding_and_a_no_funds_nothing() {
+        let sale = Sale::start(ChainKind::Play, "");
+        for no in ["n\n", "", "maybe\n"] {
+            let (opened, shown) = ask_to_open(&sale, no);
+            assert!(!opened, "{no:?}: {shown}");
+            for said in ["50,000 sat", "until height", "if the relay falls silent", "funding", "refund", "dust"] {
+                assert!(shown.contains(said), "{said} is not in {shown}");
+            }
+            assert!(sale.site.mempool().is_empty(), "{no:?} funded a channel");
+            assert!(channel(sale.client()).is_none(), "{no:?} opened a channel");
+        }
+        let before = sale.client().ask(&["wallet", "balance"])["confirmed_sat"].as_u64().unwrap();
+        let (opened, shown) = ask_to_open(&sale, "y\n");
+        assert!(opened, "{shown}");
+        let opened = channel(sale.client()).expect("a channel");
+        let expiry = opened["expiry_height"].as_u64().expect("an expiry height");
+        let grouped = format!("{},{:03}", expiry / 1_000, expiry % 1_000);
+        assert!(shown.contains(&format!("until height {grouped} at worst")), "{shown}");
+        // What the funding really costs is what was said.
+        sale.site.mine(1);
+        let after = || sale.client().ask(&["wallet", "balance"])["confirmed_sat"].as_u64().unwrap();
+        wait_for("the change", || after() != before && after() > 0);
+        let fee = before - after() - 50_000;
+        assert!(shown.contains(&format!("{fee} sat fee, at ")), "{fee} sat of fee; {shown}");
+    }
+
     fn a_short_sale_is_cut_topped_up_and_settled_to_the_satoshi_on_the_play_chain() {
         short_sale(ChainKind::Play);
     }

@@ -70,6 +70,11 @@ enum Order {
     Address(Reply<Address>),
     ChangeAddress(Reply<Address>),
     Balance(Reply<Balance>),
+    FundingFee {
+        value: Sat,
+        rate: FeeRate,
+        reply: Reply<Sat>,
+    },
     Pay {
         address: Address,
         value: Sat,
@@ -129,6 +134,14 @@ impl ChainHandle {
     /// [`OrderError::NoWallet`], [`OrderError::Ended`].
     pub async fn balance(&self) -> Result<Balance, OrderError> {
         self.ask(Order::Balance).await
+    }
+
+    /// What funding a channel of this capacity would cost in fees now.
+    ///
+    /// # Errors
+    /// [`OrderError::Wallet`] (too few coins), [`OrderError::NoWallet`], [`OrderError::Ended`].
+    pub async fn funding_fee(&self, value: Sat, rate: FeeRate) -> Result<Sat, OrderError> {
+        self.ask(|reply| Order::FundingFee { value, rate, reply }).await
     }
 
     /// Pays to an address from confirmed coins and sends the transaction.
@@ -287,6 +300,9 @@ impl<B: Backend> ChainTask<B> {
             Order::Address(reply) => self.with_wallet(reply, |w| Ok(w.address())),
             Order::ChangeAddress(reply) => self.with_wallet(reply, |w| Ok(w.change_address())),
             Order::Balance(reply) => self.with_wallet(reply, |w| Ok(w.balance())),
+            Order::FundingFee { value, rate, reply } => {
+                self.with_wallet(reply, |w| w.funding_fee(value, rate));
+            }
             Order::Reserve { slot, value, reply } => self.with_wallet(reply, |w| w.reserve(slot, value)),
             Order::Release { slot, reply } => self.with_wallet(reply, |w| {
                 w.release(slot);

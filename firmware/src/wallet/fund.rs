@@ -8,7 +8,7 @@ use bitcoin::key::TweakedPublicKey;
 use bitcoin::{Address, Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, XOnlyPublicKey, absolute};
 use turnpike_protocol::base::limits::{DUST_P2TR_SAT, MAX_FUNDING_TX};
 use turnpike_protocol::base::{Outpoint, Sat, Slot};
-use turnpike_protocol::money::channel::tx::{Position, RecoveryData};
+use turnpike_protocol::money::channel::tx::{Position, RecoveryData, UNSPENDABLE_KEY};
 
 /// A signed funding, not yet sent, its coins set aside.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +85,25 @@ impl Wallet {
             fee: Sat::new(fee.to_sat()),
             tx,
         })
+    }
+
+    /// What [`Wallet::fund`] would pay in fees for a channel of this capacity now: the coins decide.
+    ///
+    /// # Errors
+    /// [`WalletError::Insufficient`], [`WalletError::Dust`], [`WalletError::Build`].
+    pub fn funding_fee(
+        &mut self,
+        value: Sat,
+        rate: turnpike_protocol::base::FeeRate,
+    ) -> Result<Sat, WalletError> {
+        // Every channel's script has the same length, so any key will do.
+        let any = XOnlyPublicKey::from_slice(&UNSPENDABLE_KEY)
+            .map_err(|_| WalletError::Build("the unspendable key is not on the curve".into()))?;
+        let script = ScriptBuf::new_p2tr_tweaked(TweakedPublicKey::dangerous_assume_tweaked(any));
+        let recovery = RecoveryData::script(&[0; 40], None);
+        let psbt = self.choose_coins(&[(script, value), (recovery, Sat::ZERO)], rate, Some(0))?;
+        let fee = psbt.fee().map_err(|e| WalletError::Build(e.to_string()))?;
+        Ok(Sat::new(fee.to_sat()))
     }
 
     /// Builds and signs a payment to an address from confirmed coins, and counts them as spent. Call

@@ -144,7 +144,9 @@ fn a_funding_carries_its_recovery_data_sealed_under_its_first_input() {
     let mut bench = Bench::new();
     let coins = vec![bench.coin(60_000), bench.coin(30_000)];
     bench.block(coins);
+    let told = bench.wallet.funding_fee(Sat::new(70_000), RATE).unwrap();
     let funding = fund(&mut bench, 1, 70_000).unwrap();
+    assert_eq!(funding.fee, told, "what was told before is what it costs");
     assert_eq!(funding.outpoint, OutPoint::new(funding.tx.compute_txid(), 0));
     assert_eq!(funding.tx.output[0].value, Amount::from_sat(70_000));
     assert_eq!(funding.tx.lock_time, LockTime::ZERO);

@@ -30,8 +30,8 @@ pub use load::Rows;
 pub use view::{AccountView, BuyerView, ChannelView, ExposureView, NodeView, Role, SoldView, read_sheet};
 
 use crate::base::{
-    AccountId, BlockHeight, ByteCount, ConnectionId, FeeRate, GenesisHash, Instant, Msat, NodeId,
-    Sat, Slot, Txid,
+    AccountId, BlockHeight, ByteCount, ConnectionId, FeeRate, GenesisHash, Instant, Msat, NodeId, Sat, Slot,
+    Txid,
 };
 use crate::crypto::{Keys, Verifier};
 use crate::market::{AccountConfig, BuyerConfig, FreeAllowance, Prices};

@@ -553,9 +553,17 @@ fn a_purchase_that_was_refused_while_the_gate_was_down_goes_on_by_itself_once_it
     world.give(RELAY, Input::GateFailed);
     world.buy(8);
     let refused = |e: &Event| matches!(e, Event::PeerProblem { code, .. } if *code == ErrorCode::GateDown);
-    assert!(world.events[CLIENT].iter().any(refused), "{:?}", world.events[CLIENT]);
+    assert!(
+        world.events[CLIENT].iter().any(refused),
+        "{:?}",
+        world.events[CLIENT]
+    );
     world.traffic(5, 1_000_000);
-    assert_eq!((world.total(CLIENT), world.passed()), (0, 0), "nothing is paid to a closed gate");
+    assert_eq!(
+        (world.total(CLIENT), world.passed()),
+        (0, 0),
+        "nothing is paid to a closed gate"
+    );
     world.give(RELAY, Input::GateRestored);
     world.traffic(12, 1_000_000);
     assert!(world.total(CLIENT) > 0 && world.passed() > 0);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use turnpike_protocol::base::{BlockHeight, Msat, NodeId, Sat, Slot};
 use turnpike_protocol::money::channel::deep;
 use turnpike_protocol::money::channel::tx::Terms;
-use turnpike_protocol::money::channel::tx::costs::{OPENING_VB, WorstCase};
+use turnpike_protocol::money::channel::tx::costs::WorstCase;
 use turnpike_protocol::node::{ChannelView, Command, Event, Node, Offer, Role};
 
 /// How long a relay may take to accept a channel.
@@ -60,7 +60,9 @@ impl Desk {
             capacity: plan.capacity,
             expiry: height.plus(plan.lifetime),
         };
-        let worst = WorstCase::new(&terms, OPENING_VB, rate).ok_or_else(|| {
+        let opening_fee = self.funding_fee(plan.capacity, rate).await?;
+        let worst = opening_fee.and_then(|fee| WorstCase::new(&terms, fee, rate));
+        let worst = worst.ok_or_else(|| {
             Failed::refused(
                 format!("fees at {rate} are beyond all money"),
                 "wait for lower fees",

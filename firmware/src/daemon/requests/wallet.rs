@@ -8,6 +8,7 @@ use bitcoin::address::{Address, NetworkUnchecked};
 use bitcoin::hashes::Hash;
 use std::time::Duration;
 use turnpike_protocol::base::{FeeRate, Sat, Txid};
+use turnpike_protocol::money::channel::tx::costs::OPENING_VB;
 
 /// How long the chain task may take to answer. It waits for a slow back end, and orders wait behind it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -79,6 +80,19 @@ impl Desk {
             }
         };
         refusal::within(ANSWER_WITHIN, balance, late).await
+    }
+
+    /// What funding a channel costs: by the coins of the wallet, or from one coin where they do not suffice (yet).
+    /// `None` if it is beyond all money.
+    pub(super) async fn funding_fee(&self, capacity: Sat, rate: FeeRate) -> Result<Option<Sat>, Failed> {
+        let fee = async {
+            match self.chain.funding_fee(capacity, rate).await {
+                Ok(fee) => Ok(Some(fee)),
+                Err(OrderError::NoWallet | OrderError::Wallet(_)) => Ok(rate.fee(OPENING_VB)),
+                Err(error) => Err(refusal::order(error)),
+            }
+        };
+        refusal::within(ANSWER_WITHIN, fee, late).await
     }
 
     async fn chain_task<T>(&self, asked: impl Future<Output = Result<T, OrderError>>) -> Result<T, Failed> {

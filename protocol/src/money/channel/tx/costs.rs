@@ -61,13 +61,13 @@ pub struct WorstCase {
 }
 
 impl WorstCase {
-    /// The worst case of these terms, with a funding transaction of `opening_vbytes` and one `rate` throughout;
-    /// `None` if a fee is beyond all money. Fees may have risen by the expiry: say so beside it.
-    pub fn new(terms: &Terms, opening_vbytes: u64, rate: FeeRate) -> Option<WorstCase> {
+    /// The worst case of these terms, with what the funding transaction costs and one `rate` for the rest; `None` if a
+    /// fee is beyond all money. Fees may have risen by the expiry: say so beside it.
+    pub fn new(terms: &Terms, opening_fee: Sat, rate: FeeRate) -> Option<WorstCase> {
         Some(WorstCase {
             locked: terms.capacity,
             until: terms.expiry,
-            opening_fee: rate.fee(opening_vbytes)?,
+            opening_fee,
             refund_fee: rate.fee(REFUND_VB)?,
             remainder_fee: rate.fee(REMAINDER_SPEND_VB)?,
             dust: Sat::new(limits::DUST_P2TR_SAT - 1),

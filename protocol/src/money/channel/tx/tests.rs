@@ -98,7 +98,7 @@ fn signatures_hold(secp: &Secp256k1<All>, tx: &Transaction, prevouts: &[TxOut], 
 }
 
 #[test]
-fn scripts_are_what_rust_bitcoin_builds() {
+fn rule_2_the_scripts_of_funding_and_remainder_are_what_rust_bitcoin_builds() {
     let secp = Secp256k1::new();
     for expiry in [
         1,
@@ -190,7 +190,7 @@ fn scripts_are_what_rust_bitcoin_builds() {
 }
 
 #[test]
-fn the_unspendable_point_is_the_hash_of_the_generator() {
+fn rule_2_the_internal_key_is_bip341s_unspendable_point() {
     let mut one = [0; 32];
     one[31] = 1;
     let one = SecretKey::from_slice(&one).unwrap();
@@ -687,17 +687,17 @@ proptest! {
 }
 
 #[test]
-fn the_worst_case_counts_every_fee_once() {
+fn rule_4_the_worst_case_counts_every_fee_once() {
     let secp = Secp256k1::new();
     let t = terms(&secp, 1, 50_000);
-    let worst = costs::WorstCase::new(&t, costs::OPENING_VB, FeeRate::new(2_000)).unwrap();
+    let worst = costs::WorstCase::new(&t, Sat::new(410), FeeRate::new(2_000)).unwrap();
     assert_eq!((worst.locked, worst.until), (t.capacity, t.expiry));
     assert_eq!(
         (worst.opening_fee, worst.refund_fee),
         (Sat::new(410), Sat::new(276))
     );
     assert_eq!(worst.overhead(), Some(Sat::new(410 + 258 + 329)));
-    assert_eq!(costs::WorstCase::new(&t, costs::OPENING_VB, FeeRate::MAX), None);
+    assert_eq!(costs::WorstCase::new(&t, Sat::new(410), FeeRate::MAX), None);
 }
 
 /// Judged by OpenSSL's ChaCha20 and another SHA-256, 2026-11: the bytes in funding transactions may never change.
