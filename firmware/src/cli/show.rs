@@ -367,10 +367,11 @@ fn clients(list: &[Client]) -> String {
             bytes(it.down_bytes),
             msat(it.cost_msat),
             msat(it.paid_msat),
+            some(it.debt_msat),
         ]
     };
     let head = [
-        "client", "standing", "now", "address", "up", "down", "cost", "paid",
+        "client", "standing", "now", "address", "up", "down", "cost", "paid", "owed",
     ];
     table(&head, list.iter().map(row), "nobody was ever served")
 }
@@ -392,13 +393,23 @@ fn sales(rows: &[SalesRow]) -> String {
             bytes(it.down_bytes),
             msat(it.cost_msat),
             msat(it.paid_msat),
+            some(it.lost_msat),
         ]
     };
     table(
-        &["day", "client", "up", "down", "cost", "paid"],
+        &["day", "client", "up", "down", "cost", "paid", "lost"],
         rows.iter().map(row),
         "nothing was sold",
     )
+}
+
+/// An amount that is mostly nothing.
+fn some(amount: Msat) -> String {
+    if amount == Msat::ZERO {
+        String::new()
+    } else {
+        msat(amount)
+    }
 }
 
 fn refunds(list: &[Refund]) -> String {

@@ -435,6 +435,8 @@ pub struct Client {
     pub granted_bytes: ByteCount,
     /// The gate dropped a packet for want of credit.
     pub cut: bool,
+    /// Used and not paid, over all its channels: money that had counted never came. Nothing passes until it is paid.
+    pub debt_msat: Msat,
 }
 
 /// One client's use on one day.
@@ -452,6 +454,8 @@ pub struct SalesRow {
     pub cost_msat: Msat,
     /// What it paid.
     pub paid_msat: Msat,
+    /// What it had paid, on this day or before, and turned out lost.
+    pub lost_msat: Msat,
 }
 
 /// A signed refund.

@@ -45,6 +45,7 @@ struct Sum {
     down: ByteCount,
     cost: Msat,
     paid: Msat,
+    lost: Msat,
     /// The height when it was put down last: orders days with and without a date.
     height: BlockHeight,
 }
@@ -100,6 +101,7 @@ pub fn list(store: &Store, days: Option<u32>) -> Result<Vec<SalesRow>, StoreErro
             down_bytes: sum.down,
             cost_msat: sum.cost,
             paid_msat: sum.paid,
+            lost_msat: sum.lost,
         })
     });
     Ok(rows.collect())
@@ -113,6 +115,7 @@ fn put_down(store: &Store, day: Day, height: BlockHeight, sold: &[SoldView]) -> 
             down: view.down,
             cost: view.cost,
             paid: view.paid,
+            lost: view.lost,
             height,
         };
         let seen_key = seen_key(&view.client);
@@ -198,6 +201,7 @@ impl Sum {
             down: self.down.saturating_sub(seen.down),
             cost: self.cost.saturating_sub(seen.cost),
             paid: self.paid.saturating_sub(seen.paid),
+            lost: self.lost.saturating_sub(seen.lost),
             height: self.height,
         }
     }
@@ -208,6 +212,7 @@ impl Sum {
             down: self.down.saturating_add(added.down),
             cost: self.cost.saturating_add(added.cost),
             paid: self.paid.saturating_add(added.paid),
+            lost: self.lost.saturating_add(added.lost),
             height: self.height.max(added.height),
         }
     }
@@ -219,6 +224,7 @@ impl Sum {
             down: self.down.max(seen.down),
             cost: self.cost.max(seen.cost),
             paid: self.paid.max(seen.paid),
+            lost: self.lost.max(seen.lost),
             height: self.height,
         }
     }
@@ -292,6 +298,7 @@ mod tests {
             down: ByteCount::new(2 * bytes),
             cost: Msat::new(bytes / 10),
             paid: Msat::new(bytes / 5),
+            lost: Msat::ZERO,
         }
     }
 
@@ -357,6 +364,30 @@ mod tests {
         put(&store, Day::Date(20_500), 100, &[sold(1, 1_100)]);
         let rows = list(&store, None).unwrap();
         assert_eq!((rows.len(), rows[0].up_bytes), (1, ByteCount::new(1_100)));
+    }
+
+    #[test]
+    fn lost_money_stands_on_the_day_on_which_it_was_missed() {
+        let (_folder, store) = store();
+        let paid = sold(1, 1_000);
+        put(&store, Day::Date(20_500), 100, &[paid]);
+        // While the loss is not certain the money does not count; then it is booked.
+        let missing = SoldView {
+            paid: Msat::ZERO,
+            ..paid
+        };
+        put(&store, Day::Date(20_501), 200, &[missing]);
+        let lost = SoldView {
+            lost: Msat::new(200),
+            ..paid
+        };
+        put(&store, Day::Date(20_501), 206, &[lost]);
+        let rows = list(&store, None).unwrap();
+        let seen: Vec<_> = rows
+            .iter()
+            .map(|r| (r.day.as_str(), r.paid_msat.value(), r.lost_msat.value()))
+            .collect();
+        assert_eq!(seen, [("2026-02-17", 0, 200), ("2026-02-16", 200, 0)]);
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub const ACCEPT_BLOCKS: u32 = 144;
 pub const MAX_CHANNELS: usize = 4_096;
 /// Channels that one peer may have open with this node: one in use and one replacing it.
 pub const MAX_CHANNELS_PER_PEER: usize = 2;
+/// Earlier channels of one client whose money may still be lost: those that wait for a block or to be deep in it. With
+/// [`MAX_CHANNELS_PER_PEER`] of them live at a time, more than a few mean that settlements do not confirm.
+pub const MAX_EARLIER_CHANNELS: usize = 8;
 /// Acceptances without a funding that our own back end has seen: they cost strangers nothing, so they have a room of
 /// their own, and the oldest of a peer that is gone makes place for a new one.
 pub const MAX_UNFUNDED: usize = 256;

@@ -6,10 +6,10 @@ use crate::base::limits::ACCEPT_BLOCKS;
 use crate::base::{BlockHeight, ConnectionId, Instant, Msat, NodeId, Outpoint, Slot};
 use crate::crypto::Role;
 use crate::money::chain::{ChainAction, ChainEvent};
-use crate::money::channel::tx::{Claim, RecoveryData, Refund, RemainderScript};
+use crate::money::channel::tx::{Claim, RecoveryData, Refund, RemainderScript, is_refund};
 use crate::money::channel::{
-    Candidate, PayeeAction, PayeeError, PayeeInput, PayeeState, PayerAction, PayerError, PayerInput,
-    PayerState, SettlerAction,
+    Candidate, PayeeAction, PayeeError, PayeeInput, PayeeRecord, PayeeState, PayerAction, PayerError,
+    PayerInput, PayerState, SettlerAction, TakenBack,
 };
 use crate::wire::{CloseNotice, CloseRequest, Ext, Funded, Payment, Signature};
 use alloc::vec::Vec;
@@ -147,14 +147,9 @@ impl Node {
             .get(&slot)
             .filter(|p| p.record().outpoint == Some(outpoint));
         if let Some(payee) = payee {
-            let (paid, was_over) = (payee.record().total, payee.record().state == PayeeState::Over);
-            let took = took(tx, payee.record().terms.capacity.value());
+            let back = self.taken_back(payee.record(), outpoint, tx);
             self.settler.spent(slot, txid, height.is_some());
-            let _ = self.payee(now, slot, PayeeInput::Spent { txid, height });
-            // The payer took it all back: only possible from the expiry on, if we failed to settle in time.
-            if height.is_some() && !was_over && took == Some(0) && paid > Msat::ZERO {
-                self.notify(Event::Lost { slot, amount: paid });
-            }
+            let _ = self.payee(now, slot, PayeeInput::Spent { txid, height, back });
         }
         if self
             .payers
@@ -164,6 +159,19 @@ impl Node {
             let _ = self.payer(slot, PayerInput::Spent { txid, tx, height });
         }
         self.notify(Event::Spent { slot, txid, height });
+    }
+
+    /// What becomes of the use if this spend is the payer's refund: only possible from the expiry on, where we failed
+    /// to settle in time, or where that would have brought nothing.
+    fn taken_back(&self, record: &PayeeRecord, outpoint: Outpoint, tx: &[u8]) -> Option<TakenBack> {
+        let tx = bitcoin::consensus::encode::deserialize(tx).ok()?;
+        is_refund(&record.terms, outpoint, &tx).then_some(())?;
+        let worth_it = record.total.to_sat_ceil() >= self.least_settlement();
+        Some(if worth_it {
+            TakenBack::Owed
+        } else {
+            TakenBack::GivenUp
+        })
     }
 
     fn every_payee(&mut self, now: Instant, input: PayeeInput) {
@@ -198,7 +206,8 @@ impl Node {
         let Some(payee) = self.payees.get_mut(&slot) else {
             return Ok(None);
         };
-        let before = payee.record().total;
+        let (before, was) = (payee.counted(), payee.record().state);
+        let mut lost = None;
         let result = payee.handle(&policy, &self.verifier, input);
         let mut credited = None;
         while let Some(action) = payee.poll_action() {
@@ -219,7 +228,8 @@ impl Node {
                 }
                 PayeeAction::Credited { total } => credited = Some(total),
                 PayeeAction::Settle => self.settle_queue.push(slot),
-                PayeeAction::Lost { amount } => {
+                PayeeAction::Lost { amount, back } => {
+                    lost = Some((amount, back));
                     self.actions
                         .push_back(Action::Notify(Event::Lost { slot, amount }));
                 }
@@ -228,14 +238,18 @@ impl Node {
                     .push_back(Action::Chain(ChainAction::Unwatch { slot })),
             }
         }
-        let never_was = payee.record().state == PayeeState::Over && payee.record().funded_at.is_none();
-        if never_was && payee.record().total == Msat::ZERO && before == Msat::ZERO {
+        let over = payee.record().state == PayeeState::Over && was != PayeeState::Over;
+        let record = payee.record();
+        if over && record.funded_at.is_none() && record.total == Msat::ZERO && lost.is_none() {
             // Nothing was ever paid or funded: strangers leave no row behind.
             self.drop_acceptance(slot);
             return result.map(|()| credited);
         }
-        if payee.record().total != before {
+        if payee.counted() != before || over {
             self.total_changed(now, slot);
+        }
+        if let Some((amount, back)) = lost {
+            self.money_lost(now, slot, amount, back);
         }
         result.map(|()| credited)
     }
@@ -543,12 +557,4 @@ impl Node {
             );
         }
     }
-}
-
-/// What a spend of a channel leaves for others than the payer's refund would: `Some(0)` if it has one output and no
-/// more than one input, which only a refund of the whole has.
-fn took(tx: &[u8], capacity: u64) -> Option<u64> {
-    let tx: bitcoin::Transaction = bitcoin::consensus::encode::deserialize(tx).ok()?;
-    let refund = tx.lock_time.to_consensus_u32() != 0 && tx.input.len() == 1 && tx.output.len() == 1;
-    if refund { Some(0) } else { Some(capacity) }
 }

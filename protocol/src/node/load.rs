@@ -88,9 +88,13 @@ impl Node {
         for line in &stored.journal {
             let entry: JournalEntry =
                 wire::decode(line).map_err(|_| LoadError::Corrupt { about: "a payment" })?;
-            let record = payees
-                .get_mut(&entry.slot)
-                .ok_or(LoadError::Corrupt { about: "a payment" })?;
+            if entry.slot.0 >= meta.next_slot {
+                return Err(LoadError::Corrupt { about: "a payment" });
+            }
+            // A row that was removed since: its channel was over.
+            let Some(record) = payees.get_mut(&entry.slot) else {
+                continue;
+            };
             // A channel that was lost stays lost.
             if entry.total > record.total && record.state != PayeeState::Over {
                 record.total = entry.total;
@@ -166,16 +170,7 @@ impl Node {
                 node.attachments.insert(gate, id);
             }
             node.clients.insert(id, client);
-            // The channel that the account counts on, which a cut between two bindings leaves behind `paying`.
-            let counted = record.account.channel.map(|base| base.channel);
-            let slot = node
-                .payees
-                .iter()
-                .find(|(_, p)| p.id().is_some() && p.id() == counted)
-                .map(|(s, _)| *s);
-            if let Some(slot) = slot {
-                node.total_changed(now, slot);
-            }
+            node.compare_totals(now, id);
         }
         for (relay, record) in buyers {
             node.buyers.insert(

@@ -3,8 +3,8 @@
 use super::load::sheet_digest;
 use super::record::{Table, put, slot_key};
 use super::{Action, Node};
-use crate::base::limits::{MAX_CHANNELS, MAX_CHANNELS_PER_PEER, MAX_UNFUNDED};
-use crate::base::{BlockHeight, ConnectionId, Instant, Msat, NodeId, Slot};
+use crate::base::limits::{DUST_P2TR_SAT, MAX_CHANNELS, MAX_CHANNELS_PER_PEER, MAX_UNFUNDED};
+use crate::base::{BlockHeight, ConnectionId, Instant, Msat, NodeId, Sat, Slot};
 use crate::crypto::Role;
 use crate::market::{AccountInput, Prices, Standing};
 use crate::money::chain::ChainAction;
@@ -153,7 +153,12 @@ impl Node {
             };
         }
         self.drop_unfunded(peer);
-        let live = |p: &&Payee| !matches!(p.record().state, PayeeState::Over | PayeeState::Spent { .. });
+        let live = |p: &&Payee| {
+            !matches!(
+                p.record().state,
+                PayeeState::Over | PayeeState::Spent { .. } | PayeeState::Refunded { .. }
+            )
+        };
         let of_peer = self
             .payees
             .values()
@@ -395,21 +400,27 @@ impl Node {
             // Settled already, or waiting for the payer's newest signature: the next block does what is to be done.
             return self.refuse(connection, Kind::CloseRequest, ErrorCode::Closing, 0);
         }
-        // Settling must leave the payee an output: below that the payer may pay the difference, or wait for E.
-        let least = self
-            .rate
-            .fee(costs::SETTLEMENT_VB)
-            .unwrap_or_default()
-            .value()
-            .saturating_add(crate::base::limits::DUST_P2TR_SAT);
-        if payee.record().total.to_sat_ceil().value() < least {
-            return self.refuse(connection, Kind::CloseRequest, ErrorCode::FeesTooHigh, least);
+        // Below that the payer may pay the difference, or wait for E.
+        let least = self.least_settlement();
+        if payee.record().total.to_sat_ceil() < least {
+            return self.refuse(
+                connection,
+                Kind::CloseRequest,
+                ErrorCode::FeesTooHigh,
+                least.value(),
+            );
         }
         if self.clients.get(&peer).is_some_and(|c| c.paying == Some(slot)) {
             self.account(now, peer, AccountInput::ReceiptAsked);
             self.account(now, peer, AccountInput::Detach);
         }
         let _ = self.payee(now, slot, PayeeInput::Close);
+    }
+
+    /// The least total that is worth a settlement of its own now: it must leave the payee an output.
+    pub(super) fn least_settlement(&self) -> Sat {
+        let fee = self.rate.fee(costs::SETTLEMENT_VB).unwrap_or_default();
+        fee.checked_add(Sat::new(DUST_P2TR_SAT)).unwrap_or(fee)
     }
 
     /// A relay's offer as its client reads it: signature and prices checked.

@@ -3,9 +3,9 @@
 use super::record::{ClientRecord, ReceiptRecord, Table, put};
 use super::{ACCESS, Action, Config, GateReading, Node};
 use crate::base::limits::{BINDS_WITHIN_SECS, MAX_BINDS};
-use crate::base::{ByteCount, ConnectionId, Duration, Instant, NodeId, Slot};
+use crate::base::{ByteCount, ChannelId, ConnectionId, Duration, Instant, Msat, NodeId, Slot};
 use crate::market::{Account, AccountInput, AccountRecord, Standing};
-use crate::money::channel::{Payee, PayeeError, PayeeInput};
+use crate::money::channel::{Payee, PayeeError, PayeeInput, PayeeState, TakenBack};
 use crate::wire::{BindRequest, BindingClass, Bound, ErrorCode, Ext, Kind, Payment, PaymentAck, Problem};
 use alloc::vec::Vec;
 /// What a relay knows of one client key while it runs.
@@ -129,18 +129,59 @@ impl Node {
         let Some(record) = self.payees.get(&slot).map(|p| p.record()) else {
             return;
         };
-        let (peer, total) = (record.peer, record.total);
-        let id = self.payees.get(&slot).and_then(Payee::id);
-        // Only what the account counts on: it is told of another channel when the gate has confirmed its binding.
-        let counts = |c: &Client| {
-            c.account
-                .record()
-                .channel
-                .is_some_and(|base| Some(base.channel) == id)
+        let (peer, over) = (record.peer, record.state == PayeeState::Over);
+        let counted = self.payees.get(&slot).map_or(Msat::ZERO, Payee::counted);
+        let Some(channel) = self.payees.get(&slot).and_then(Payee::id) else {
+            return;
         };
-        if self.clients.get(&peer).is_some_and(counts) {
-            self.account(now, peer, AccountInput::Paid { total });
+        let Some(client) = self.clients.get(&peer) else {
+            return;
+        };
+        let present = client.account.record().channel.map(|base| base.channel);
+        // The account is told of another channel only when the gate has confirmed its binding.
+        let input = if present == Some(channel) {
+            AccountInput::Paid { total: counted }
+        } else {
+            AccountInput::Earlier {
+                channel,
+                total: counted,
+                over,
+            }
+        };
+        self.account(now, peer, input);
+    }
+
+    /// Every channel that an account counts on is compared with what the account counts: it may have moved on, or the
+    /// power may have gone, between two writes.
+    pub(super) fn compare_totals(&mut self, now: Instant, id: NodeId) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let record = client.account.record();
+        let counted: Vec<ChannelId> = record
+            .channel
+            .iter()
+            .map(|base| base.channel)
+            .chain(record.earlier.iter().flatten().map(|e| e.channel))
+            .collect();
+        let slots: Vec<Slot> = self
+            .payees
+            .iter()
+            .filter(|(_, p)| p.record().peer == id && p.id().is_some_and(|id| counted.contains(&id)))
+            .map(|(slot, _)| *slot)
+            .collect();
+        for slot in slots {
+            self.total_changed(now, slot);
         }
+    }
+
+    /// Money that was counted on this channel will never come.
+    pub(super) fn money_lost(&mut self, now: Instant, slot: Slot, amount: Msat, back: TakenBack) {
+        let Some(peer) = self.payees.get(&slot).map(|p| p.record().peer) else {
+            return;
+        };
+        let given_up = back == TakenBack::GivenUp;
+        self.account(now, peer, AccountInput::Lost { amount, given_up });
     }
 
     pub(super) fn bind_request(
@@ -193,6 +234,10 @@ impl Node {
             .is_some_and(|before| slot < before)
         {
             return Err(ErrorCode::BindingRefused);
+        }
+        let movable = |c: &Client| payee.id().is_none_or(|channel| c.account.has_place_for(channel));
+        if !self.clients.get(&peer).is_none_or(movable) {
+            return Err(ErrorCode::Full);
         }
         // Rules are laid for money that exists, or for what is given away.
         if !payee.is_seen() && selling.config.sheet.free == ByteCount::ZERO {
@@ -281,11 +326,11 @@ impl Node {
         let Some(payee) = slot.and_then(|s| self.payees.get(&s)) else {
             return;
         };
-        let (channel, total) = (payee.id(), payee.record().total);
+        let channel = payee.id();
         if let Some(channel) = channel {
             self.account(now, id, AccountInput::Channel { channel });
+            self.compare_totals(now, id);
         }
-        self.account(now, id, AccountInput::Paid { total });
         self.account(now, id, AccountInput::Attach { attachment });
         let Some(client) = self.clients.get(&id) else {
             return;

@@ -1,6 +1,8 @@
 //! Two nodes in simulated time: a chain that confirms what it is told to, a gate that counts to the byte, a disk per
 //! node from which it can be started again at any moment.
 
+mod lost;
+
 use super::record::{Table, Write};
 use super::*;
 use crate::base::{BlockHeight, ByteCount, Duration, Outpoint};
@@ -101,6 +103,8 @@ struct World {
     meter: (u64, u64),
     mempool: Vec<Transaction>,
     confirmed: Vec<(Transaction, u32)>,
+    /// Outputs that left the chain for good: nothing that spends them is taken.
+    void: Vec<Outpoint>,
     /// Funding output of each slot, per node.
     watched: [Map<Slot, [u8; 32]>; 2],
     events: [Vec<Event>; 2],
@@ -142,6 +146,7 @@ impl World {
             meter: (0, 0),
             mempool: Vec::new(),
             confirmed: Vec::new(),
+            void: Vec::new(),
             watched: [Map::new(), Map::new()],
             events: [Vec::new(), Vec::new()],
             linked: false,
@@ -271,7 +276,8 @@ impl World {
                     .iter()
                     .chain(self.confirmed.iter().map(|(t, _)| t))
                     .any(|t| txid(t) == txid(&tx));
-                if !known {
+                let void = |i: &bitcoin::TxIn| self.void.contains(&i.previous_output.into());
+                if !known && !tx.input.iter().any(void) {
                     self.mempool.push(tx.clone());
                     self.sightings(&tx, None, &[CLIENT, RELAY]);
                 }
@@ -348,16 +354,20 @@ impl World {
     }
 
     fn mine(&mut self, blocks: u32) {
+        self.mine_before(blocks, &[CLIENT, RELAY]);
+    }
+
+    /// Blocks that only some of the nodes hear of.
+    fn mine_before(&mut self, blocks: u32, whom: &[usize]) {
         for _ in 0..blocks {
             self.height += 1;
             let block = std::mem::take(&mut self.mempool);
             for tx in block {
-                self.sightings(&tx, Some(BlockHeight::new(self.height)), &[CLIENT, RELAY]);
+                self.sightings(&tx, Some(BlockHeight::new(self.height)), whom);
                 self.confirmed.push((tx, self.height));
                 self.drain();
             }
-            self.tip(CLIENT);
-            self.tip(RELAY);
+            whom.iter().for_each(|who| self.tip(*who));
         }
     }
 

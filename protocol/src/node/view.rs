@@ -70,6 +70,8 @@ pub struct AccountView {
     pub standing: Standing,
     /// Figures of the present channel.
     pub usage: UsageFigures,
+    /// Used and not paid, over all channels: money that had counted never came.
+    pub debt: Msat,
 }
 
 /// What would be lost if one peer vanished now.
@@ -80,7 +82,7 @@ pub struct ExposureView {
     /// The channel.
     pub slot: Option<Slot>,
     /// As payer: paid and not yet used. As payee: served, and either not yet durable or paid with money that may not
-    /// come.
+    /// come, or did not.
     pub role: Role,
     /// In money.
     pub msat: Msat,
@@ -103,8 +105,10 @@ pub struct SoldView {
     pub down: ByteCount,
     /// What that cost.
     pub cost: Msat,
-    /// What it paid.
+    /// What it paid, lost money included.
     pub paid: Msat,
+    /// What of that never came, or went back to the client.
+    pub lost: Msat,
 }
 
 /// The node as a whole.
@@ -207,6 +211,7 @@ impl Node {
             PayeeState::Restored => ("restored", None),
             PayeeState::Closing => ("closing", None),
             PayeeState::Spent { txid, .. } => ("settled", Some(txid)),
+            PayeeState::Refunded { txid, .. } => ("refunded", Some(txid)),
             PayeeState::Over => ("over", None),
         };
         Some(ChannelView {
@@ -235,6 +240,7 @@ impl Node {
             gate: c.gate,
             standing: c.account.record().standing,
             usage: c.account.usage(now),
+            debt: c.account.debt(),
         };
         self.clients.iter().map(view).collect()
     }
@@ -284,8 +290,11 @@ impl Node {
             })
         });
         let paid = self.clients.iter().map(|(id, client)| {
-            let payee = client.paying.and_then(|slot| self.payees.get(&slot));
-            let unconfirmed = payee.map_or(Msat::ZERO, |p| p.unconfirmed());
+            let unconfirmed = self
+                .payees
+                .values()
+                .filter(|p| p.record().peer == *id)
+                .fold(Msat::ZERO, |sum, p| sum.saturating_add(p.unconfirmed()));
             let exposure = Exposure::of_relay(&client.account, unconfirmed);
             let prices = &client.account.record().prices;
             let bytes = prices
@@ -313,7 +322,8 @@ impl Node {
                 up: record.up,
                 down: record.down,
                 cost: record.cost(),
-                paid: c.account.paid_total(),
+                paid: c.account.paid_total().saturating_add(record.lost),
+                lost: record.lost.saturating_add(record.given_up),
             }
         };
         self.clients.iter().map(view).collect()

@@ -55,6 +55,7 @@ pub(super) fn client(view: &AccountView, address: Option<String>) -> control::Cl
         paid_msat: view.usage.paid,
         granted_bytes: view.usage.granted,
         cut: view.usage.exhausted,
+        debt_msat: view.debt,
     }
 }
 

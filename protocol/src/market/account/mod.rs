@@ -15,7 +15,7 @@ use crate::base::limits::DEFAULT_WINDOW;
 use crate::base::{ByteCount, ChannelId, Duration, Msat, SheetHash};
 use crate::market::Prices;
 pub use free::{FREE_PERIOD, FreeAllowance, FreeRecord, FreeUse};
-pub use record::{AccountRecord, ChannelBase, GateMark, ReceiptMark, Standing};
+pub use record::{AccountRecord, ChannelBase, EarlierChannel, GateMark, ReceiptMark, Standing};
 pub use state::Account;
 use thiserror::Error;
 
@@ -77,6 +77,23 @@ pub enum AccountInput {
     Channel {
         /// The channel.
         channel: ChannelId,
+    },
+    /// The newest total that counts of a channel that paid before the present one. Lower than before when its money
+    /// was lost: debt, as for the present one.
+    Earlier {
+        /// The channel.
+        channel: ChannelId,
+        /// Cumulative over that channel.
+        total: Msat,
+        /// It is over: the total stands for ever.
+        over: bool,
+    },
+    /// Money that had counted as paid is lost for good. What that leaves of it as paid is said by the totals.
+    Lost {
+        /// How much.
+        amount: Msat,
+        /// It was too little to be collected, and still counts.
+        given_up: bool,
     },
     /// A gate was made for this client: closed, counters at zero.
     Attach {
@@ -225,6 +242,11 @@ pub enum AccountError {
     /// An attachment number that was used before, or 0.
     #[error("an attachment number was used twice: number gates anew, their counters start at zero")]
     Attachment,
+    /// Too many earlier channels whose money may still be lost.
+    #[error(
+        "too many earlier channels of this client are not settled: wait until a block has their settlements"
+    )]
+    Full,
 }
 
 /// The figures of a `Usage` message, counted over the present channel.

@@ -1,6 +1,7 @@
 //! What a service account must remember across a restart.
 
 use super::free::FreeUse;
+use crate::base::limits::MAX_EARLIER_CHANNELS;
 use crate::base::{ByteCount, ChannelId, Duration, Msat, SheetHash};
 use crate::market::{Prices, Quantity};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,15 @@ pub struct ChannelBase {
     /// What the receipts of this channel count its cost from: the cost before it, or what earlier channels paid if
     /// that is more (credit that came along was paid there).
     pub cost: Msat,
+}
+
+/// A channel that paid before the present one and whose money may still be lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EarlierChannel {
+    /// The channel.
+    pub channel: ChannelId,
+    /// What of it counts as paid.
+    pub total: Msat,
 }
 
 /// Gate counts of one attachment that are in the record already.
@@ -83,8 +93,14 @@ pub struct AccountRecord {
     pub stretch_down: ByteCount,
     /// Open time of the present stretch.
     pub stretch_open: Duration,
-    /// What earlier channels paid in all.
+    /// What earlier channels paid in all, as far as it counts.
     pub paid_before: Msat,
+    /// Those of them that are not settled deep.
+    pub earlier: [Option<EarlierChannel>; MAX_EARLIER_CHANNELS],
+    /// Money that counted as paid and never came, or went back to the client: what was used for it is debt.
+    pub lost: Msat,
+    /// Money that still counts as paid, although collecting it would have cost more than it brings.
+    pub given_up: Msat,
     /// The channel that pays now.
     pub channel: Option<ChannelBase>,
     /// Free allowance.
@@ -111,6 +127,9 @@ impl AccountRecord {
             stretch_down: ByteCount::ZERO,
             stretch_open: Duration::ZERO,
             paid_before: Msat::ZERO,
+            earlier: [None; MAX_EARLIER_CHANNELS],
+            lost: Msat::ZERO,
+            given_up: Msat::ZERO,
             channel: None,
             free: FreeUse::default(),
             receipt: ReceiptMark::default(),

@@ -2,10 +2,10 @@
 
 use super::reading::Gate;
 use super::{
-    AccountAction, AccountConfig, AccountError, AccountInput, AccountRecord, ChannelBase, PauseReason,
-    ReceiptMark, Standing, UsageFigures,
+    AccountAction, AccountConfig, AccountError, AccountInput, AccountRecord, ChannelBase, EarlierChannel,
+    PauseReason, ReceiptMark, Standing, UsageFigures,
 };
-use crate::base::{BlockHeight, ByteCount, Duration, Instant, Msat, NodeId, SheetHash};
+use crate::base::{BlockHeight, ByteCount, ChannelId, Duration, Instant, Msat, NodeId, SheetHash};
 use crate::market::{Prices, UNLIMITED};
 use crate::wire::{BindingClass, Receipt};
 
@@ -171,6 +171,13 @@ impl Account {
         &self.record
     }
 
+    /// Whether this channel can pay from now on: it pays already, or the one before can be remembered until its money
+    /// is safe.
+    pub fn has_place_for(&self, channel: ChannelId) -> bool {
+        let present = self.record.channel.map(|base| base.channel);
+        present.is_none_or(|present| present == channel) || self.record.earlier.iter().any(Option::is_none)
+    }
+
     /// The gate that is attached, if any.
     pub fn attachment(&self) -> Option<u32> {
         self.gate.as_ref().map(|gate| gate.attachment)
@@ -263,24 +270,16 @@ impl Account {
     fn take(&mut self, now: Instant, input: AccountInput) -> Result<(), AccountError> {
         match input {
             AccountInput::Paid { total } => self.take_paid(now, total),
-            AccountInput::Channel { channel } => {
-                if self.record.channel.is_some_and(|base| base.channel == channel) {
-                    return Ok(());
-                }
-                let paid = self.record.paid_before.checked_add(self.paid);
-                self.record.paid_before = paid.ok_or(AccountError::Overflow)?;
-                self.paid = Msat::ZERO;
-                self.record.channel = Some(ChannelBase {
-                    channel,
-                    up: self.record.up,
-                    down: self.record.down,
-                    open: self.record.open,
-                    cost: self.record.cost().max(self.record.paid_before),
-                });
-                self.record.receipt = ReceiptMark {
-                    bytes: self.record.bytes(),
-                    ..ReceiptMark::default()
+            AccountInput::Channel { channel } => return self.take_channel(channel),
+            AccountInput::Earlier { channel, total, over } => self.take_earlier(channel, total, over),
+            AccountInput::Lost { amount, given_up } => {
+                let record = &mut self.record;
+                let sum = if given_up {
+                    &mut record.given_up
+                } else {
+                    &mut record.lost
                 };
+                *sum = sum.saturating_add(amount);
                 self.checkpoint();
             }
             AccountInput::Attach { attachment } => return self.attach(now, attachment),
@@ -334,6 +333,52 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    fn take_channel(&mut self, channel: ChannelId) -> Result<(), AccountError> {
+        let present = self.record.channel.map(|base| base.channel);
+        if present == Some(channel) {
+            return Ok(());
+        }
+        let paid = self.record.paid_before.checked_add(self.paid);
+        let paid = paid.ok_or(AccountError::Overflow)?;
+        if let Some(channel) = present {
+            let free = self.record.earlier.iter_mut().find(|e| e.is_none());
+            *free.ok_or(AccountError::Full)? = Some(EarlierChannel {
+                channel,
+                total: self.paid,
+            });
+        }
+        self.record.paid_before = paid;
+        self.paid = Msat::ZERO;
+        self.record.channel = Some(ChannelBase {
+            channel,
+            up: self.record.up,
+            down: self.record.down,
+            open: self.record.open,
+            cost: self.record.cost().max(self.record.paid_before),
+        });
+        self.record.receipt = ReceiptMark {
+            bytes: self.record.bytes(),
+            ..ReceiptMark::default()
+        };
+        self.checkpoint();
+        Ok(())
+    }
+
+    fn take_earlier(&mut self, channel: ChannelId, total: Msat, over: bool) {
+        let record = &mut self.record;
+        let known = |e: &EarlierChannel| e.channel == channel;
+        let Some(place) = record.earlier.iter_mut().find(|e| e.as_ref().is_some_and(known)) else {
+            return;
+        };
+        let counted = place.map_or(Msat::ZERO, |e| e.total);
+        *place = (!over).then_some(EarlierChannel { channel, total });
+        let rest = record.paid_before.saturating_sub(counted);
+        record.paid_before = rest.saturating_add(total);
+        if counted != total || over {
+            self.checkpoint();
+        }
     }
 
     fn take_paid(&mut self, now: Instant, total: Msat) {

@@ -7,6 +7,7 @@
 
 mod acceptance;
 mod payee;
+mod payee_input;
 mod payee_record;
 mod payer;
 mod policy;
@@ -16,7 +17,8 @@ mod tests;
 pub mod tx;
 
 pub use acceptance::Acceptance;
-pub use payee::{Payee, PayeeAction, PayeeError, PayeeInput};
+pub use payee::Payee;
+pub use payee_input::{PayeeAction, PayeeError, PayeeInput, TakenBack};
 pub use payee_record::{PayeeRecord, PayeeState};
 pub use payer::{Payer, PayerAction, PayerError, PayerInput, PayerRecord, PayerState};
 pub use policy::{PayeePolicy, PolicyError, deep};

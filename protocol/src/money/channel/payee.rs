@@ -3,6 +3,7 @@
 //! Call order: [`Payee::accept`] for a new one or [`Payee::load`] after a restart; then [`Payee::handle`] for every
 //! input, and [`Payee::poll_action`] until it is empty after each. There is no timer: it lives by block heights.
 
+use super::payee_input::{PayeeAction, PayeeError, PayeeInput, TakenBack};
 use super::payee_record::{PayeeRecord, PayeeState};
 use super::policy::{PayeePolicy, deep};
 use super::tx::{PaymentDigest, PaymentError, Terms, TermsError};
@@ -11,105 +12,6 @@ use crate::base::{BlockHeight, ChannelId, Msat, NodeId, Outpoint, Sat, Slot, Txi
 use crate::crypto::{Verifier, channel_id};
 use crate::wire::{ErrorCode, Signature};
 use heapless::Deque;
-use thiserror::Error;
-
-/// What happens to a payee's simplex.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PayeeInput {
-    /// The payer says which output it signed.
-    Declared {
-        /// The output.
-        outpoint: Outpoint,
-    },
-    /// The chain shows an output paying the script.
-    Funded {
-        /// The output.
-        outpoint: Outpoint,
-        /// Its value.
-        value: Sat,
-        /// Its block's height; `None` while unconfirmed.
-        height: Option<BlockHeight>,
-    },
-    /// The unconfirmed funding is gone.
-    Unfunded {
-        /// The output.
-        outpoint: Outpoint,
-    },
-    /// The funding output was spent.
-    Spent {
-        /// By this transaction.
-        txid: Txid,
-        /// In a block of this height; `None` while unconfirmed.
-        height: Option<BlockHeight>,
-    },
-    /// Blocks above this height are void.
-    Reorg {
-        /// The last height that holds.
-        height: BlockHeight,
-    },
-    /// The chain's height (from our own back end), or the lowest that it can have.
-    Height {
-        /// The height.
-        height: BlockHeight,
-    },
-    /// Our own chain back end went silent.
-    Dark,
-    /// ... and speaks again.
-    Lit,
-    /// A payment.
-    Payment {
-        /// Cumulative total.
-        total: Msat,
-        /// The payer's signature for it.
-        signature: Signature,
-        /// Unconfirmed credit that the owner has left for this channel now.
-        room: Msat,
-    },
-    /// The payer's newest payment after a reconnect; the same as a payment, and the only one that a restored
-    /// simplex takes.
-    Resume {
-        /// Cumulative total.
-        total: Msat,
-        /// The payer's signature for it.
-        signature: Signature,
-        /// Unconfirmed credit that the owner has left for this channel now.
-        room: Msat,
-    },
-    /// Settle: the payer asks, or the owner.
-    Close,
-}
-
-/// What a payee's simplex wants done, in this order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PayeeAction {
-    /// Write the whole record.
-    Persist,
-    /// Append (slot, total, signature) to the journal.
-    PersistPayment,
-    /// The client's account has paid up to this total.
-    Credited {
-        /// Cumulative total of this channel.
-        total: Msat,
-    },
-    /// Settle this simplex on chain.
-    Settle,
-    /// Money credited on this channel will never come: at most what was allowed unconfirmed or dark.
-    Lost {
-        /// How much.
-        amount: Msat,
-    },
-    /// Nothing more to watch.
-    Forget,
-}
-
-/// Why an input was refused. Nothing was credited.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-#[non_exhaustive]
-pub enum PayeeError {
-    /// The peer's fault or wish that cannot be met: tell it this.
-    #[error("{}", .0.text())]
-    Refused(ErrorCode),
-}
 
 /// The payee's side of one simplex.
 #[derive(Debug)]
@@ -237,11 +139,25 @@ impl Payee {
         self.seen || self.record.funded_at.is_some() || self.record.total > Msat::ZERO
     }
 
+    /// What counts as paid now: the newest total, or nothing once the payer has it back and owes it.
+    pub fn counted(&self) -> Msat {
+        match self.record.state {
+            PayeeState::Refunded {
+                back: TakenBack::Owed,
+                ..
+            } => Msat::ZERO,
+            _ => self.record.total,
+        }
+    }
+
     /// What was credited although it could still be lost.
     pub fn unconfirmed(&self) -> Msat {
         let live = matches!(
             self.record.state,
-            PayeeState::Open | PayeeState::Restored | PayeeState::Closing
+            PayeeState::Open
+                | PayeeState::Restored
+                | PayeeState::Closing
+                | PayeeState::Spent { height: None, .. }
         );
         if live && !self.is_deep() {
             self.record.total
@@ -287,7 +203,7 @@ impl Payee {
                 self.seen &= self.record.outpoint != Some(outpoint);
                 Ok(())
             }
-            PayeeInput::Spent { txid, height } => self.spent(txid, height),
+            PayeeInput::Spent { txid, height, back } => self.spent(txid, height, back),
             PayeeInput::Reorg { height } => self.reorganised(height),
             PayeeInput::Height { height } => self.height(height),
             PayeeInput::Dark => {
@@ -354,7 +270,7 @@ impl Payee {
     ) -> Result<(), PayeeError> {
         if matches!(
             self.record.state,
-            PayeeState::Over | PayeeState::Spent { height: Some(_), .. }
+            PayeeState::Over | PayeeState::Refunded { .. } | PayeeState::Spent { height: Some(_), .. }
         ) {
             return Ok(());
         }
@@ -387,15 +303,25 @@ impl Payee {
                 Ok(())
             }
             // Paid on one output, confirmed another: the payer double-spent its funding.
-            None => self.lose(),
+            None => self.lose(TakenBack::Owed),
         }
     }
 
-    fn spent(&mut self, txid: Txid, height: Option<BlockHeight>) -> Result<(), PayeeError> {
-        if self.record.state == PayeeState::Over {
-            return Ok(());
-        }
-        let state = PayeeState::Spent { txid, height };
+    fn spent(
+        &mut self,
+        txid: Txid,
+        height: Option<BlockHeight>,
+        back: Option<TakenBack>,
+    ) -> Result<(), PayeeError> {
+        let state = match (self.record.state, back, height) {
+            (PayeeState::Over, ..) => return Ok(()),
+            // Judged once: the fee rate may be another one when the chain says it again.
+            (PayeeState::Refunded { txid: known, .. }, ..) if known == txid && height.is_some() => {
+                return Ok(());
+            }
+            (_, Some(back), Some(height)) => PayeeState::Refunded { txid, height, back },
+            _ => PayeeState::Spent { txid, height },
+        };
         // An unconfirmed spend changes nothing before we settle ourselves: it may never confirm.
         let ours = matches!(self.record.state, PayeeState::Closing | PayeeState::Spent { .. });
         if (height.is_some() || ours) && self.record.state != state {
@@ -424,6 +350,12 @@ impl Payee {
                 self.act(PayeeAction::Settle);
             }
         }
+        if matches!(self.record.state, PayeeState::Refunded { height, .. } if height > last) {
+            // The race is open again.
+            self.record.state = PayeeState::Closing;
+            self.act(PayeeAction::Persist);
+            self.act(PayeeAction::Settle);
+        }
         Ok(())
     }
 
@@ -434,7 +366,7 @@ impl Payee {
                 let unfunded = self.record.funded_at.is_none();
                 let buried = |from: BlockHeight| self.height >= from.plus(deep(self.record.terms.capacity));
                 if unfunded && buried(self.record.accept_until) && self.dark_since.is_none() {
-                    return self.lose();
+                    return self.lose(TakenBack::Owed);
                 }
                 if self.height >= self.settle_at() {
                     return self.close();
@@ -443,12 +375,12 @@ impl Payee {
             }
             // Until a block has it: its funding may have come back after a reorganisation, fees may have fallen, or the
             // mempools may have forgotten it.
-            PayeeState::Closing
+            PayeeState::Closing | PayeeState::Spent { height: None, .. }
                 if self.record.funded_at.is_none()
                     && self.dark_since.is_none()
                     && self.height >= self.record.accept_until.plus(deep(self.record.terms.capacity)) =>
             {
-                self.lose()
+                self.lose(TakenBack::Owed)
             }
             PayeeState::Closing | PayeeState::Spent { height: None, .. }
                 if self.record.total > Msat::ZERO =>
@@ -461,6 +393,11 @@ impl Payee {
             {
                 self.over();
                 Ok(())
+            }
+            PayeeState::Refunded { height: at, back, .. }
+                if self.height >= at.plus(deep(self.record.terms.capacity) - 1) =>
+            {
+                self.lose(back)
             }
             _ => Ok(()),
         }
@@ -556,17 +493,19 @@ impl Payee {
                 self.act(PayeeAction::Settle);
                 Ok(())
             }
-            PayeeState::Spent { .. } | PayeeState::Over => Ok(()),
+            PayeeState::Spent { .. } | PayeeState::Refunded { .. } | PayeeState::Over => Ok(()),
         }
     }
 
-    fn lose(&mut self) -> Result<(), PayeeError> {
+    fn lose(&mut self, back: TakenBack) -> Result<(), PayeeError> {
         let amount = self.record.total;
-        self.record.total = Msat::ZERO;
-        self.record.signature = Signature([0; 64]);
+        if back == TakenBack::Owed {
+            self.record.total = Msat::ZERO;
+            self.record.signature = Signature([0; 64]);
+        }
         self.over();
         if amount > Msat::ZERO {
-            self.act(PayeeAction::Lost { amount });
+            self.act(PayeeAction::Lost { amount, back });
         }
         Ok(())
     }

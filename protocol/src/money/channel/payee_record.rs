@@ -1,5 +1,6 @@
 //! What a payee keeps on disk of one simplex.
 
+use super::payee_input::TakenBack;
 use super::tx::Terms;
 use crate::base::{BlockHeight, Msat, NodeId, Outpoint, Txid};
 use crate::wire::Signature;
@@ -23,6 +24,15 @@ pub enum PayeeState {
     },
     /// Spent deep, refunded, or never funded: over.
     Over,
+    /// The payer's refund is in a block, which is not deep yet.
+    Refunded {
+        /// The refund.
+        txid: Txid,
+        /// Its block's height.
+        height: BlockHeight,
+        /// What becomes of the use that was paid with it.
+        back: TakenBack,
+    },
 }
 
 /// What a payee keeps on disk. Payments are journalled apart as (slot, total, signature).

@@ -294,7 +294,10 @@ fn rule_1_a_double_spent_funding_costs_at_most_the_unconfirmed_exposure() {
     })
     .unwrap();
     let (_, actions) = pair.drain();
-    assert!(actions.contains(&PayeeAction::Lost { amount: exposure }));
+    assert!(actions.contains(&PayeeAction::Lost {
+        amount: exposure,
+        back: TakenBack::Owed
+    }));
     assert_eq!(pair.payee.record().state, PayeeState::Over);
     assert_eq!(pair.send(exposure.value() + 1_000), Err(ErrorCode::Closing));
 }
@@ -327,6 +330,7 @@ fn a_settlement_that_a_reorganisation_took_away_is_settled_again_once_the_fundin
     pair.payee(PayeeInput::Spent {
         txid,
         height: Some(BlockHeight::new(1_010)),
+        back: None,
     })
     .unwrap();
     pair.payee(PayeeInput::Reorg {

@@ -553,3 +553,57 @@ fn a_lease_of_a_new_period_includes_what_was_left_of_the_old_one() {
     let free = b.account.record().free;
     assert_eq!((free.period, free.leased, free.left), (1, five, five));
 }
+
+#[test]
+fn an_earlier_channel_counts_for_what_it_still_holds_and_for_nothing_once_it_is_lost() {
+    let channel = |n| ChannelId::from_bytes([n; 32]);
+    let earlier = |n, total, over| AccountInput::Earlier {
+        channel: channel(n),
+        total: Msat::new(total),
+        over,
+    };
+    let mut b = Bench::new(&sheet(1_000, 1_000, 0));
+    b.attach();
+    b.pay(2_000);
+    b.send_down(MIB);
+    b.read();
+    b.tell(AccountInput::Channel { channel: channel(8) });
+    b.pay(1_000);
+    assert_eq!(b.account.paid_total(), Msat::new(3_000));
+    // Said again, or about a channel that never paid: nothing.
+    b.tell(earlier(7, 2_000, false));
+    b.tell(earlier(9, 5_000, false));
+    assert_eq!(b.account.paid_total(), Msat::new(3_000));
+    // A later payment that came along with a reconnect.
+    b.tell(earlier(7, 2_500, false));
+    assert_eq!(b.account.paid_total(), Msat::new(3_500));
+    b.tell(earlier(7, 0, true));
+    assert_eq!(b.account.paid_total(), Msat::new(1_000));
+    assert_eq!(b.stored.paid_before, Msat::ZERO, "it is durable");
+    // Once it is over nothing is believed about it any more.
+    b.tell(earlier(7, 9_000, false));
+    assert_eq!(b.account.paid_total(), Msat::new(1_000));
+}
+
+#[test]
+fn a_channel_takes_over_only_while_the_one_before_can_be_remembered() {
+    let channel = |n| ChannelId::from_bytes([n; 32]);
+    let mut b = Bench::new(&sheet(1_000, 1_000, 0));
+    for n in 8..16 {
+        assert!(b.account.has_place_for(channel(n)));
+        b.pay(1_000);
+        b.tell(AccountInput::Channel { channel: channel(n) });
+    }
+    b.pay(1_000);
+    assert!(!b.account.has_place_for(channel(16)));
+    let next = AccountInput::Channel { channel: channel(16) };
+    assert_eq!(b.account.handle(b.now, next), Err(AccountError::Full));
+    assert_eq!(b.account.paid_total(), Msat::new(9_000));
+    b.tell(AccountInput::Earlier {
+        channel: channel(9),
+        total: Msat::new(1_000),
+        over: true,
+    });
+    b.tell(next);
+    assert_eq!(b.account.paid_total(), Msat::new(9_000));
+}

@@ -23,7 +23,7 @@ mod tests;
 pub use leaf::{LeafScript, UNSPENDABLE_KEY};
 pub use payment::{Form, PaymentDigest, PaymentError};
 pub use recovery::{Found, Position, RecoveryData, carries_recovery, recover};
-pub use refund::Refund;
+pub use refund::{Refund, is_refund};
 pub use remainder::RemainderScript;
 pub use settlement::{Claim, LeftOut, LeftOutReason, Settlement, SettlementError, WalletInput};
 pub use sweep::SweepError;

@@ -1,6 +1,7 @@
 //! The payer's way out: from the expiry height on it takes the funding output back alone.
 
 use super::SEQUENCE;
+use super::leaf::LeafScript;
 use super::sweep::{Sweep, SweepError};
 use super::terms::{FundingScript, Terms, TermsError};
 use crate::base::{FeeRate, Outpoint, Sat};
@@ -15,6 +16,19 @@ pub struct Refund {
     outpoint: Outpoint,
     value: Sat,
     lock_time: absolute::LockTime,
+}
+
+/// Whether `tx` takes `outpoint`, which pays the script of `terms`, back by the payer's leaf. The payer may do that
+/// together with whatever else it likes, so only the script that was run tells.
+pub fn is_refund(terms: &Terms, outpoint: Outpoint, tx: &Transaction) -> bool {
+    let leaf = LeafScript::refund(&terms.payer_key, terms.expiry);
+    tx.input.iter().any(|input| {
+        Outpoint::from(input.previous_output) == outpoint
+            && input
+                .witness
+                .taproot_leaf_script()
+                .is_some_and(|run| run.script.as_bytes() == leaf.as_bytes())
+    })
 }
 
 impl Refund {

@@ -1,0 +1,188 @@
+//! Money that counted as paid and is lost: what was used for it is owed.
+
+use super::*;
+
+fn open_another(world: &mut World) {
+    world
+        .command(Command::Open {
+            connection: LINK,
+            capacity: Sat::new(50_000),
+            lifetime: None,
+        })
+        .unwrap();
+    world.mine(7);
+}
+
+/// A first channel that paid for `mib`, and a second one that pays now.
+fn moved_on(mib: u64) -> World {
+    let mut world = World::ready();
+    world.buy(mib);
+    world.traffic(2 + mib, 2 * MIB);
+    open_another(&mut world);
+    let first = world.nodes[CLIENT].channels()[0].slot;
+    world.command(Command::Close { slot: first }).unwrap();
+    world.buy(1);
+    world.traffic(2, 2 * MIB);
+    let second = world.nodes[RELAY].channels()[1].slot;
+    assert_eq!(account(&world).paying, Some(second));
+    world
+}
+
+fn account(world: &World) -> AccountView {
+    world.nodes[RELAY].accounts(world.now)[0].clone()
+}
+
+/// The relay's chain loses the funding of its oldest channel for good; the others come back at once.
+fn forget_first_funding(world: &mut World) {
+    let first = world.nodes[RELAY].channels()[0].outpoint.unwrap();
+    let height = BlockHeight::new(1_000);
+    world.give(RELAY, Input::Chain(ChainEvent::Reorg { height }));
+    let spends = |tx: &Transaction| {
+        tx.input
+            .iter()
+            .any(|i| Outpoint::from(i.previous_output) == first)
+    };
+    world
+        .confirmed
+        .retain(|(tx, _)| txid(tx) != first.txid && !spends(tx));
+    world.mempool.retain(|tx| !spends(tx));
+    world.void.push(first);
+    for (tx, height) in world.confirmed.clone() {
+        world.sightings(&tx, Some(BlockHeight::new(height)), &[RELAY]);
+    }
+    world.drain();
+    world.tip(RELAY);
+}
+
+fn lost(world: &World) -> Vec<Event> {
+    let is_lost = |e: &&Event| matches!(e, Event::Lost { .. });
+    world.events[RELAY].iter().filter(is_lost).cloned().collect()
+}
+
+#[test]
+fn a_funding_lost_after_the_account_moved_on_is_debt_that_stops_further_grants() {
+    let mut world = moved_on(10);
+    let first = world.nodes[RELAY].channels()[0].clone();
+    assert_eq!(first.total, Msat::new(1_000_000));
+    assert_eq!(account(&world).debt, Msat::ZERO);
+    forget_first_funding(&mut world);
+    // Until it is certain, it is exposure.
+    let exposed = |world: &World| {
+        let views = world.nodes[RELAY].exposures();
+        views.iter().find(|v| v.role == Role::Payee).unwrap().msat
+    };
+    assert!(exposed(&world) >= Msat::new(990_000), "{:?}", exposed(&world));
+    world.mine(200);
+    assert_eq!(lost(&world).len(), 1);
+    let debt = account(&world).debt;
+    assert!(
+        debt > Msat::new(990_000) && debt <= Msat::new(1_000_000),
+        "{debt:?}"
+    );
+    assert!(exposed(&world) >= debt);
+    let sold = world.nodes[RELAY].sold()[0];
+    assert_eq!(
+        (sold.paid, sold.lost),
+        (Msat::new(1_100_000), Msat::new(1_000_000))
+    );
+
+    // What is paid now pays the debt first: not a byte passes for it.
+    let before = world.passed();
+    world.buy(1);
+    world.traffic(3, 2 * MIB);
+    assert_eq!(world.passed(), before, "nothing passes while there is debt");
+    // A restart forgets none of it.
+    let paid = world.nodes[RELAY].sold()[0].paid;
+    let debt = account(&world).debt;
+    world.restart(RELAY, false);
+    assert_eq!(account(&world).debt, debt);
+    assert_eq!(world.nodes[RELAY].sold()[0].paid, paid);
+}
+
+#[test]
+fn a_relay_cut_between_the_loss_and_the_account_finds_the_debt_at_its_next_start() {
+    let mut world = moved_on(10);
+    forget_first_funding(&mut world);
+    world.mine(140);
+    let before = world.disks[RELAY].clone();
+    while lost(&world).is_empty() {
+        before_block(&mut world);
+    }
+    let debt = account(&world).debt;
+    assert!(debt > Msat::ZERO);
+    // The channel's row is written, the account's is not.
+    let channel = (Table::Payee, record::slot_key(Slot(0)).to_vec());
+    let row = world.disks[RELAY].rows[&channel].clone();
+    world.disks[RELAY].rows = before.rows;
+    world.disks[RELAY].rows.insert(channel, row);
+    world.disks[RELAY].journal = Vec::new();
+    world.restart(RELAY, false);
+    assert_eq!(account(&world).debt, debt);
+}
+
+fn before_block(world: &mut World) {
+    assert!(world.height < 2_000, "it is lost in time");
+    world.mine(1);
+}
+
+/// The relay sleeps past the expiry; the client takes everything back.
+fn slept_past_the_expiry(mib: u64) -> World {
+    let mut world = World::ready();
+    world.buy(mib);
+    world.traffic(2 + mib, 2 * MIB);
+    let expiry = world.nodes[CLIENT].channels()[0].expiry.value();
+    let blocks = expiry + 1 - world.height;
+    world.mine_before(blocks, &[CLIENT]);
+    assert_eq!(world.nodes[CLIENT].channels()[0].state, "settled");
+    let (refund, height) = world.confirmed.last().cloned().unwrap();
+    world.sightings(&refund, Some(BlockHeight::new(height)), &[RELAY]);
+    world.drain();
+    world.tip(RELAY);
+    world
+}
+
+#[test]
+fn money_that_its_payer_took_back_at_the_expiry_is_owed_from_that_block_on() {
+    let mut world = slept_past_the_expiry(10);
+    assert_eq!(world.nodes[RELAY].channels()[0].state, "refunded");
+    let debt = account(&world).debt;
+    assert!(
+        debt > Msat::new(990_000) && debt <= Msat::new(1_000_000),
+        "{debt:?}"
+    );
+    world.restart(RELAY, false);
+    assert_eq!(account(&world).debt, debt);
+    world.mine(6);
+    assert_eq!(world.nodes[RELAY].channels()[0].state, "over");
+    assert_eq!(lost(&world).len(), 1);
+    assert_eq!(account(&world).debt, debt);
+    world.restart(RELAY, false);
+    assert_eq!(account(&world).debt, debt);
+    assert_eq!(world.nodes[RELAY].sold()[0].lost, Msat::new(1_000_000));
+}
+
+#[test]
+fn a_refund_that_a_reorganisation_takes_away_is_no_debt_and_the_channel_is_settled() {
+    let mut world = slept_past_the_expiry(10);
+    assert!(account(&world).debt > Msat::ZERO);
+    let (refund, height) = world.confirmed.pop().unwrap();
+    world.mempool.retain(|tx| tx.input.is_empty());
+    let last = BlockHeight::new(height - 1);
+    world.give(RELAY, Input::Chain(ChainEvent::Reorg { height: last }));
+    world.tip(RELAY);
+    assert_eq!(account(&world).debt, Msat::ZERO);
+    let settles = |tx: &&Transaction| tx.input[0].witness.len() == 4 && txid(tx) != txid(&refund);
+    assert!(world.mempool.iter().any(|tx| settles(&tx)));
+}
+
+#[test]
+fn what_is_not_worth_a_settlement_is_given_up_and_not_owed() {
+    // 100 sat; settling costs 205.
+    let mut world = slept_past_the_expiry(1);
+    world.mine(6);
+    assert_eq!(world.nodes[RELAY].channels()[0].state, "over");
+    assert_eq!(account(&world).debt, Msat::ZERO);
+    assert_eq!(lost(&world).len(), 1, "the owner is told all the same");
+    let sold = world.nodes[RELAY].sold()[0];
+    assert_eq!((sold.paid, sold.lost), (Msat::new(100_000), Msat::new(100_000)));
+}
