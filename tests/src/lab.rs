@@ -18,7 +18,7 @@ mod traffic;
 
 pub use host::{Counters, Host};
 pub use setup::Plan;
-pub use traffic::{Flow, Stream, StreamKind, deliver};
+pub use traffic::{Dialogue, Flow, Stream, StreamKind, deliver};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, ExitStatus};

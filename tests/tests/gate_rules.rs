@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use turnpike_firmware::gate::{Binding, Gate, GateError, Mac};
 use turnpike_protocol::base::ByteCount;
 use turnpike_tests::in_lab;
-use turnpike_tests::lab::{Flow, Lab, Plan, deliver};
+use turnpike_tests::lab::{Dialogue, Flow, Lab, Plan, deliver};
 
 const MIB: u64 = 1 << 20;
 
@@ -95,6 +95,43 @@ in_lab! {
                 assert_eq!(lab.sent_through(flow, 10, 500), 0, "{flow:?} with a stolen MAC");
             }
             assert_eq!(passed(&mut gate), 0);
+        });
+    }
+
+    fn a_flow_that_began_under_another_binding_is_looked_at_again() {
+        let lab = Lab::new(Plan { clients: 2, ..Plan::default() });
+        lab.relay().within(|| {
+            let mut gate = lab.open_gate();
+            let mine = lab.binding(0);
+            gate.attach(lab.slot(0), mine.clone()).unwrap();
+            gate.grant(lab.slot(0), ByteCount::new(MIB)).unwrap();
+            for source in [IpAddr::from(lab.client4(0)), lab.client6(0).into()] {
+                let flow = Dialogue::new(&lab, 0, source);
+                assert_eq!([flow.asks(), flow.answers()], [true, true], "{source}");
+                // Its credit moves to another address: the old flow is nobody's.
+                let moved = Binding {
+                    ipv4: Some([10, 77, 0, 99].into()),
+                    ipv6_prefix: Some("fd99::".parse().unwrap()),
+                    ..mine.clone()
+                };
+                gate.rebind(lab.slot(0), moved).unwrap();
+                let before = passed(&mut gate);
+                assert_eq!([flow.asks(), flow.answers()], [false, false], "{source}, moved away");
+                // The address goes to another client, the slot with it: the first one's flow costs it nothing.
+                gate.detach(lab.slot(0)).unwrap();
+                let heir = Binding { mac: lab.binding(1).mac, ..mine.clone() };
+                gate.attach(lab.slot(0), heir).unwrap();
+                gate.grant(lab.slot(0), ByteCount::new(MIB)).unwrap();
+                assert!(!flow.asks(), "{source}, inherited by another device");
+                assert_eq!(passed(&mut gate), 0, "{before} before");
+                // Back where it was, it goes on.
+                gate.rebind(lab.slot(0), mine.clone()).unwrap();
+                assert_eq!([flow.asks(), flow.answers()], [true, true], "{source}, back again");
+                gate.block(mine.mac).unwrap();
+                assert_eq!([flow.asks(), flow.answers()], [false, false], "{source}, blocked");
+                gate.charge(mine.mac).unwrap();
+                assert_eq!([flow.asks(), flow.answers()], [true, true], "{source}, charged again");
+            }
         });
     }
 
@@ -220,7 +257,7 @@ in_lab! {
         });
     }
 
-    fn clients_whose_addresses_collide_in_the_fast_maps_are_told_apart() {
+    fn clients_whose_addresses_are_alike_are_told_apart() {
         let lab = Lab::new(Plan { clients: 2, ..Plan::default() });
         lab.relay().within(|| {
             // Client 1 also has a /64 whose second word is that of client 0's, and one that spells client 0's IPv4.

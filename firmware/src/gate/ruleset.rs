@@ -3,22 +3,20 @@
 //! One table, `inet turnpike`. Names carry the slot: quota `q7`, counters `u7`, `d7` (passed up and down, behind
 //! the quota) and `x7` (dropped).
 //!
-//! What a packet costs decides the shape. A hash lookup of four bytes costs a third of one of more, so the fast maps
-//! are keyed by one 32-bit word: the IPv4 address, or the second word of the IPv6 address, which tells the /64s of one
-//! site apart. The word leads to a chain of the client, and that compares the rest: interface, MAC and protocol, first
-//! word of the prefix. Whatever fits no fast chain (a word that two clients share, single addresses of a shared /64,
-//! exempt devices) goes on to the slow chains, whose maps have the whole key and decide alone.
+//! What a packet costs decides the shape. Whose a flow is, is decided once: its first packet from the client goes to a
+//! slow chain, whose maps compare interface, MAC and address, and that writes the client's *flow mark* into the
+//! connection. From then on one lookup of 32 bits leads either way. Marks are never used again, so a flow that began
+//! under another binding goes through the slow chain once more.
 
 use super::binding::{Binding, ClientSlot, Mac, prefix64};
 use super::state::GatePlan;
 use std::fmt::{Display, Write};
-use std::net::Ipv6Addr;
 
 /// The table of the gate.
 pub const TABLE: &str = "turnpike";
 /// An empty chain of this name says which version made the table.
 pub const SCHEMA: &str = "schema_1";
-/// Connection mark of flows that an exempt device began ("TPKE").
+/// Connection mark of flows that an exempt device began ("TPKE"). No flow mark is this.
 const EXEMPT_MARK: u32 = 0x5450_4b45;
 /// Most clients that are attached at once.
 pub const MAX_CLIENTS: usize = 1_024;
@@ -27,25 +25,22 @@ pub const MAX_ADDRESSES: usize = 8;
 
 /// The maps that bindings fill.
 const MAPS: [&str; 11] = [
-    "fast_up",
-    "fast_down4",
-    "fast_down6",
+    "marked_up",
+    "marked_down",
     "up4",
     "up6",
     "up6a",
+    "down4",
     "down6",
     "down6a",
     "open4",
     "open6",
     "open6a",
 ];
-/// Ethernet protocol numbers, compared together with the source MAC in one step.
-const ETHER_IPV4: u16 = 0x0800;
-const ETHER_IPV6: u16 = 0x86dd;
 
 /// The letters of a client's counters and chains.
 const COUNTERS: [char; 3] = ['u', 'd', 'x'];
-const CHAINS: [char; 5] = ['u', 'd', 'a', 'b', 'e'];
+const CHAINS: [char; 3] = ['u', 'd', 'a'];
 
 /// What a client's counter counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,52 +83,27 @@ impl ObjectName {
     }
 }
 
-/// One place in a fast map: its key and the letter of the client's chain that it leads to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct FastKey {
-    map: &'static str,
-    word: u32,
-    chain: char,
-}
+/// What connection tracking writes on a client's flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowMark(u32);
 
-impl FastKey {
-    /// What makes two places the same: a map has one element per key.
-    pub fn place(self) -> (&'static str, u32) {
-        (self.map, self.word)
-    }
-}
+/// Gives out flow marks, each once. The first is random, so that flows of an earlier run are nobody's.
+#[derive(Debug)]
+pub struct FlowMarks(u32);
 
-/// The places in the fast maps that a binding would like to have.
-pub fn fast_keys(binding: &Binding) -> Vec<FastKey> {
-    let mut keys = Vec::new();
-    if let Some(address) = binding.ipv4 {
-        keys.push(FastKey {
-            map: "fast_up",
-            word: address.to_bits(),
-            chain: 'a',
-        });
-        keys.push(FastKey {
-            map: "fast_down4",
-            word: address.to_bits(),
-            chain: 'd',
-        });
+impl FlowMarks {
+    pub fn starting_at(first: u32) -> FlowMarks {
+        FlowMarks(first)
     }
-    if let Some(prefix) = binding.ipv6_prefix {
-        let (_, word) = words(prefix);
-        keys.push(FastKey {
-            map: "fast_up",
-            word,
-            chain: 'b',
-        });
-        keys.push(FastKey {
-            map: "fast_down6",
-            word,
-            chain: 'e',
-        });
+
+    pub fn give(&mut self) -> FlowMark {
+        while matches!(self.0, 0 | EXEMPT_MARK) {
+            self.0 = self.0.wrapping_add(1);
+        }
+        let mark = FlowMark(self.0);
+        self.0 = self.0.wrapping_add(1);
+        mark
     }
-    // Flows that strangers may begin are told apart in the slow chain.
-    keys.retain(|k| !binding.inbound || k.map == "fast_up");
-    keys
 }
 
 /// The frame: sets, maps, base chains, all maps empty. Says the same on an empty kernel and over a surviving table,
@@ -151,12 +121,12 @@ pub fn frame(plan: &GatePlan) -> String {
     }
     // A fixed size lets the kernel choose a plain hash table, which costs less per packet than a growing one.
     for (map, kind, size) in [
-        ("fast_up", "typeof @nh,96,32", 2 * MAX_CLIENTS),
-        ("fast_down4", "typeof @nh,128,32", MAX_CLIENTS),
-        ("fast_down6", "typeof @nh,224,32", MAX_CLIENTS),
+        ("marked_up", "type mark", MAX_CLIENTS),
+        ("marked_down", "type mark", MAX_CLIENTS),
         ("up4", "typeof meta iif . ether saddr . ip saddr", MAX_CLIENTS),
         ("up6", "typeof meta iif . ether saddr . ip6 saddr", MAX_CLIENTS),
         ("up6a", "typeof meta iif . ether saddr . ip6 saddr", addresses),
+        ("down4", "type ipv4_addr", MAX_CLIENTS),
         ("down6", "type ipv6_addr", MAX_CLIENTS),
         ("down6a", "type ipv6_addr", addresses),
         ("open4", "type ipv4_addr", MAX_CLIENTS),
@@ -171,8 +141,6 @@ pub fn frame(plan: &GatePlan) -> String {
  }}
  chain down {{
  }}
- chain answers {{
- }}
  chain forward {{
   type filter hook forward priority filter + 10; policy accept;
  }}
@@ -185,7 +153,7 @@ pub fn frame(plan: &GatePlan) -> String {
 }}
 "
     );
-    for chain in ["up", "down", "answers", "forward", "input", "postrouting"] {
+    for chain in ["up", "down", "forward", "input", "postrouting"] {
         let _ = writeln!(s, "flush chain inet {TABLE} {chain}");
     }
     for set in ["guests", "uplinks", "blocked", "exempt"] {
@@ -201,10 +169,10 @@ pub fn frame(plan: &GatePlan) -> String {
     }
     let _ = writeln!(s, "table inet {TABLE} {{\n chain forward {{");
     for guest in &plan.guests {
-        let _ = writeln!(s, "  oif \"{guest}\" ct direction reply goto answers");
+        let _ = writeln!(s, "  oif \"{guest}\" ct mark vmap @marked_down");
     }
     for uplink in &plan.uplinks {
-        let _ = writeln!(s, "  oif \"{uplink}\" @nh,96,32 vmap @fast_up");
+        let _ = writeln!(s, "  oif \"{uplink}\" ct mark vmap @marked_up");
     }
     for (interfaces, chain) in [(&plan.guests, "down"), (&plan.uplinks, "up")] {
         for interface in interfaces {
@@ -217,11 +185,6 @@ pub fn frame(plan: &GatePlan) -> String {
         "  iifname @guests drop
   oifname @guests drop
  }}
- chain answers {{
-  meta nfproto ipv4 @nh,128,32 vmap @fast_down4
-  meta nfproto ipv6 @nh,224,32 vmap @fast_down6
-  goto down
- }}
  chain up {{
   meta iif . ether saddr . ip saddr vmap @up4
   meta iif . ether saddr . ip6 saddr & ffff:ffff:ffff:ffff:: vmap @up6
@@ -231,6 +194,7 @@ pub fn frame(plan: &GatePlan) -> String {
  }}
  chain down {{
   iifname @guests drop
+  ct direction reply ip daddr vmap @down4
   ct direction reply ip6 daddr & ffff:ffff:ffff:ffff:: vmap @down6
   ct direction reply ip6 daddr vmap @down6a
   ip daddr vmap @open4
@@ -285,49 +249,30 @@ pub fn delete(client: ClientSlot) -> String {
     s
 }
 
-/// Fills a client's chains for its binding, in place of what they held.
+/// Fills a client's chains, in place of what they held.
 ///
-/// `u` and `d` pass and bill, or drop and count. `a` (IPv4 up), `b` (IPv6 up) and `e` (IPv6 down) first compare what
-/// the fast map's key did not hold; what does not match goes on to the slow chain.
-pub fn chains(client: ClientSlot, binding: &Binding) -> String {
-    let Binding { interface, mac, .. } = binding;
-    let device = |protocol: u16| {
-        let mut bytes = [0; 8];
-        bytes[..6].copy_from_slice(&mac.0);
-        bytes[6..].copy_from_slice(&protocol.to_be_bytes());
-        format!("iif \"{interface}\" @ll,48,64 {:#x} ", u64::from_be_bytes(bytes))
-    };
-    let (first, _) = words(binding.ipv6_prefix.unwrap_or(Ipv6Addr::UNSPECIFIED));
+/// All pass and bill, or drop and count: `a` and `d` what is sent and received in marked flows, `d` also what came
+/// without a mark, `u` what is sent without one. That has shown interface, MAC and address, so if the client began the
+/// flow, `u` marks it.
+pub fn chains(client: ClientSlot, mark: FlowMark) -> String {
     let mut s = String::new();
-    for (chain, counter, matches, otherwise) in [
-        ('u', 'u', String::new(), ""),
-        ('d', 'd', String::new(), ""),
-        ('a', 'u', device(ETHER_IPV4), "up"),
-        (
-            'b',
-            'u',
-            format!("{}@nh,64,32 {first:#x} ", device(ETHER_IPV6)),
-            "up",
-        ),
-        ('e', 'd', format!("@nh,192,32 {first:#x} "), "down"),
-    ] {
-        let rule = format!("add rule inet {TABLE} {chain}{client} {matches}");
+    for (chain, counter) in [('u', 'u'), ('a', 'u'), ('d', 'd')] {
+        let rule = format!("add rule inet {TABLE} {chain}{client}");
         let _ = writeln!(s, "flush chain inet {TABLE} {chain}{client}");
+        if chain == 'u' {
+            let _ = writeln!(s, "{rule} ct direction original ct mark set {:#x}", mark.0);
+        }
         let _ = writeln!(
             s,
-            "{rule}quota name \"q{client}\" counter name \"{counter}{client}\" accept"
+            "{rule} quota name \"q{client}\" counter name \"{counter}{client}\" accept\n\
+             {rule} counter name \"x{client}\" drop"
         );
-        let _ = writeln!(s, "{rule}counter name \"x{client}\" drop");
-        if !otherwise.is_empty() {
-            let _ = writeln!(s, "add rule inet {TABLE} {chain}{client} goto {otherwise}");
-        }
     }
     s
 }
 
-/// `create` or `delete`: the elements that lead a binding's packets to the client's chains. `fast` are the places in
-/// the fast maps that are this client's.
-pub fn elements(verb: &str, client: ClientSlot, binding: &Binding, fast: &[FastKey]) -> String {
+/// `create` or `delete`: the elements that lead a binding's packets to the client's chains.
+pub fn elements(verb: &str, client: ClientSlot, binding: &Binding, mark: FlowMark) -> String {
     let Binding {
         interface,
         mac,
@@ -351,22 +296,12 @@ pub fn elements(verb: &str, client: ClientSlot, binding: &Binding, fast: &[FastK
             &format_args!("\"{interface}\" . {mac} . {address}"),
             'u',
         );
-        match (inbound, *family) {
-            (true, _) => element(&format!("open{family}"), address, 'd'),
-            (false, "4") => {} // two clients never share an IPv4 address, so the fast map is the only one
-            (false, _) => element(&format!("down{family}"), address, 'd'),
-        }
+        let open = if *inbound { "open" } else { "down" };
+        element(&format!("{open}{family}"), address, 'd');
     }
-    for key in fast {
-        element(key.map, &format_args!("{:#x}", key.word), key.chain);
-    }
+    element("marked_up", &format_args!("{:#x}", mark.0), 'a');
+    element("marked_down", &format_args!("{:#x}", mark.0), 'd');
     s
-}
-
-/// The first two 32-bit words of an address.
-fn words(address: Ipv6Addr) -> (u32, u32) {
-    let bits = address.to_bits();
-    ((bits >> 96) as u32, (bits >> 64) as u32)
 }
 
 /// Adds a device to `blocked` or `exempt`, or takes it out.
@@ -408,19 +343,16 @@ mod tests {
 
     #[test]
     fn every_address_leads_to_chains_of_its_client_both_ways() {
-        let binding = binding();
-        let fast = fast_keys(&binding);
-        let script = elements("create", ClientSlot(4), &binding, &fast);
+        let script = elements("create", ClientSlot(4), &binding(), FlowMark(0x77));
         for element in [
             "up4 { \"g0\" . 02:00:00:00:00:01 . 10.0.0.2 : goto u4 }",
             "up6 { \"g0\" . 02:00:00:00:00:01 . fd00:1:2:3:: : goto u4 }",
             "up6a { \"g0\" . 02:00:00:00:00:01 . fd00:2::7 : goto u4 }",
+            "down4 { 10.0.0.2 : goto d4 }",
             "down6 { fd00:1:2:3:: : goto d4 }",
             "down6a { fd00:2::7 : goto d4 }",
-            "fast_up { 0xa000002 : goto a4 }",
-            "fast_up { 0x20003 : goto b4 }",
-            "fast_down4 { 0xa000002 : goto d4 }",
-            "fast_down6 { 0x20003 : goto e4 }",
+            "marked_up { 0x77 : goto a4 }",
+            "marked_down { 0x77 : goto d4 }",
         ] {
             assert!(script.contains(element), "{element} in\n{script}");
         }
@@ -432,23 +364,26 @@ mod tests {
             inbound: true,
             ..binding()
         };
-        let fast = fast_keys(&binding);
-        let script = elements("create", ClientSlot(4), &binding, &fast);
+        let script = elements("create", ClientSlot(4), &binding, FlowMark(0x77));
         assert!(script.contains("open4 { 10.0.0.2 : goto d4 }"));
-        assert!(!script.contains("down"), "{script}");
+        assert!(!script.contains(" down"), "{script}");
     }
 
     #[test]
-    fn the_fast_chains_compare_what_the_key_left_out() {
-        let script = chains(ClientSlot(4), &binding());
+    fn only_a_flow_that_the_client_began_is_marked() {
+        let script = chains(ClientSlot(4), FlowMark(0x77));
+        assert_eq!(script.matches("mark").count(), 1);
         assert!(
-            script.contains("a4 iif \"g0\" @ll,48,64 0x200000000010800 quota"),
+            script.contains("u4 ct direction original ct mark set 0x77"),
             "{script}"
         );
-        assert!(
-            script.contains("b4 iif \"g0\" @ll,48,64 0x2000000000186dd @nh,64,32 0xfd000001 quota"),
-            "{script}"
-        );
-        assert!(script.contains("e4 @nh,192,32 0xfd000001 quota"), "{script}");
+    }
+
+    #[test]
+    fn no_flow_mark_is_zero_or_the_exempt_ones_and_none_comes_twice() {
+        let mut marks = FlowMarks::starting_at(u32::MAX);
+        assert_eq!([marks.give(), marks.give()], [FlowMark(u32::MAX), FlowMark(1)]);
+        let mut marks = FlowMarks::starting_at(EXEMPT_MARK);
+        assert_eq!(marks.give(), FlowMark(EXEMPT_MARK + 1));
     }
 }

@@ -4,7 +4,7 @@ use super::binding::{Binding, ClientSlot, InterfaceName, Mac};
 use super::neighbour::index_of;
 use super::objects::Objects;
 use super::recovery::{self, Survivor};
-use super::ruleset::{self, Direction, MAX_ADDRESSES, MAX_CLIENTS, ObjectName, TABLE};
+use super::ruleset::{self, Direction, FlowMark, FlowMarks, MAX_ADDRESSES, MAX_CLIENTS, ObjectName, TABLE};
 use super::{GateError, check, nft};
 use std::collections::{BTreeMap, BTreeSet};
 use turnpike_protocol::base::ByteCount;
@@ -65,18 +65,20 @@ pub struct Gate {
     clients: BTreeMap<ClientSlot, Client>,
     blocked: BTreeSet<Mac>,
     exempt: BTreeSet<Mac>,
-    /// Who has each place in the fast maps.
-    fast: FastPlaces,
+    marks: FlowMarks,
 }
 
-/// Owners of the places in the fast maps: changed on a copy, which becomes the truth when nft has applied the change.
-#[derive(Clone, Debug, Default)]
-struct FastPlaces(BTreeMap<(&'static str, u32), ClientSlot>);
+#[derive(Clone, Debug)]
+struct Bound {
+    binding: Binding,
+    mark: FlowMark,
+}
 
 #[derive(Debug, Default)]
 struct Client {
-    /// `None` when a crash fell between taking a client's packets away and deleting its counters.
-    binding: Option<Binding>,
+    /// Whose packets, and the mark of their flows. `None` when a crash fell between taking a client's packets away and
+    /// deleting its counters.
+    bound: Option<Bound>,
     /// The newest limit: bytes that may ever pass.
     allowed: u64,
     /// What had been dropped when the quota was last set.
@@ -104,20 +106,26 @@ impl Gate {
             index_of(interface)?;
         }
         let found = recovery::read_table()?;
+        let first = getrandom::u32().map_err(|e| GateError::Kernel {
+            doing: "a request for a random number",
+            source: std::io::Error::other(e.to_string()),
+        })?;
         let mut gate = Gate {
             plan,
             objects: Objects::open(TABLE)?,
             clients: BTreeMap::new(),
             blocked: found.blocked,
             exempt: found.exempt,
-            fast: FastPlaces::default(),
+            marks: FlowMarks::starting_at(first),
         };
         for survivor in &found.survivors {
             let r = survivor.reading;
+            let mark = gate.marks.give();
+            let bound = |binding| Bound { binding, mark };
             gate.clients.insert(
                 r.client,
                 Client {
-                    binding: survivor.binding.clone(),
+                    bound: survivor.binding.clone().map(bound),
                     allowed: r.passed().saturating_add(survivor.left).value(),
                     armed: r.dropped.value(),
                     passed: (r.up.value(), r.down.value()),
@@ -137,22 +145,19 @@ impl Gate {
             macs.iter()
                 .for_each(|mac| script += &ruleset::device("add", set, *mac));
         }
-        let mut fast = FastPlaces::default();
-        let clients: Vec<_> = self
+        let clients: Vec<(ClientSlot, Bound)> = self
             .clients
             .iter()
-            .filter_map(|(s, c)| Some((*s, c.binding.clone()?)))
+            .filter_map(|(s, c)| Some((*s, c.bound.clone()?)))
             .collect();
-        for (n, (client, binding)) in clients.iter().enumerate() {
-            script += &ruleset::chains(*client, binding);
-            if self.charges(binding.mac) {
-                script += &fast.lead(*client, binding);
-            }
+        for (n, (client, bound)) in clients.iter().enumerate() {
+            script += &ruleset::chains(*client, bound.mark);
+            script += &self.elements("create", *client, bound);
             if (n + 1) % CLIENTS_PER_SCRIPT == 0 {
                 nft::apply(&std::mem::take(&mut script))?;
             }
         }
-        self.apply(&script, fast)
+        apply(&script)
     }
 
     /// Binds a client. It passes nothing until a [`grant`](Gate::grant). Repeating it with the same binding (so
@@ -163,13 +168,13 @@ impl Gate {
     pub fn attach(&mut self, client: ClientSlot, binding: Binding) -> Result<(), GateError> {
         let binding = self.admit(client, binding)?;
         let script = match self.clients.get(&client) {
-            Some(Client { binding: Some(b), .. }) if *b == binding => return Ok(()),
-            Some(Client { binding: Some(_), .. }) => return Err(GateError::SlotTaken(client)),
-            Some(Client { binding: None, .. }) => String::new(),
+            Some(Client { bound: Some(b), .. }) if b.binding == binding => return Ok(()),
+            Some(Client { bound: Some(_), .. }) => return Err(GateError::SlotTaken(client)),
+            Some(Client { bound: None, .. }) => String::new(),
             None if self.clients.len() >= MAX_CLIENTS => return Err(GateError::Full(MAX_CLIENTS)),
             None => ruleset::create(client),
         };
-        self.bind(client, binding, script, self.fast.clone())
+        self.bind(client, binding, script)
     }
 
     /// Moves a client's credit to another binding (a new address, another device), in one transaction: counters and
@@ -179,13 +184,9 @@ impl Gate {
         let old = self
             .clients
             .get(&client)
-            .ok_or(GateError::UnknownClient(client))?
-            .binding
-            .clone();
-        let mut fast = self.fast.clone();
-        let old = old.filter(|b| self.charges(b.mac));
-        let script = old.map(|old| fast.part(client, &old)).unwrap_or_default();
-        self.bind(client, binding, script, fast)
+            .ok_or(GateError::UnknownClient(client))?;
+        let script = old.bound.as_ref().map(|old| self.elements("delete", client, old));
+        self.bind(client, binding, script.unwrap_or_default())
     }
 
     /// Sets how many bytes may ever pass for this attachment, up and down together. The limit is cumulative, so
@@ -244,7 +245,9 @@ impl Gate {
 
     /// Who is attached, and with which binding.
     pub fn clients(&self) -> impl Iterator<Item = (ClientSlot, Option<&Binding>)> {
-        self.clients.iter().map(|(slot, c)| (*slot, c.binding.as_ref()))
+        self.clients
+            .iter()
+            .map(|(slot, c)| (*slot, c.bound.as_ref().map(|b| &b.binding)))
     }
 
     /// Reads every client in one dump of the kernel's counters.
@@ -280,18 +283,14 @@ impl Gate {
 
     /// Takes a client's packets away, then reads what it used in all, then forgets it. The slot is free again.
     pub fn detach(&mut self, client: ClientSlot) -> Result<Reading, GateError> {
-        let binding = self
+        let state = self
             .clients
             .get(&client)
-            .ok_or(GateError::UnknownClient(client))?
-            .binding
-            .clone();
-        if let Some(binding) = binding.filter(|b| self.charges(b.mac)) {
-            let mut fast = self.fast.clone();
-            let script = fast.part(client, &binding);
-            self.apply(&script, fast)?;
+            .ok_or(GateError::UnknownClient(client))?;
+        if let Some(bound) = &state.bound {
+            apply(&self.elements("delete", client, bound))?;
         }
-        self.clients.entry(client).or_default().binding = None;
+        self.clients.entry(client).or_default().bound = None;
         let reading = self.read_one(client)?;
         nft::apply(&ruleset::delete(client))?;
         self.clients.remove(&client);
@@ -327,9 +326,18 @@ impl Gate {
         }
     }
 
-    /// A device that is neither blocked nor exempt; only those have elements in the maps.
+    /// A device that is neither blocked nor exempt.
     fn charges(&self, mac: Mac) -> bool {
         !self.blocked.contains(&mac) && !self.exempt.contains(&mac)
+    }
+
+    /// What leads a client's packets to its chains, or takes that away; nothing for devices that are not charged.
+    fn elements(&self, verb: &str, client: ClientSlot, bound: &Bound) -> String {
+        if self.charges(bound.binding.mac) {
+            ruleset::elements(verb, client, &bound.binding, bound.mark)
+        } else {
+            String::new()
+        }
     }
 
     fn admit(&self, client: ClientSlot, binding: Binding) -> Result<Binding, GateError> {
@@ -342,7 +350,11 @@ impl Gate {
             return Err(GateError::NoInterface(binding.interface.to_string()));
         }
         for (holder, other) in self.clients.iter().filter(|(slot, _)| **slot != client) {
-            if let Some(address) = other.binding.as_ref().and_then(|b| b.shared_address(&binding)) {
+            if let Some(address) = other
+                .bound
+                .as_ref()
+                .and_then(|b| b.binding.shared_address(&binding))
+            {
                 return Err(GateError::AddressTaken {
                     address,
                     holder: *holder,
@@ -366,15 +378,13 @@ impl Gate {
             return Ok(());
         }
         let (charged, charges) = (self.charges(mac), !block && !exempt);
-        let mut fast = self.fast.clone();
+        let verb = if charges { "create" } else { "delete" };
         for (slot, client) in self.clients.iter().filter(|_| charged != charges) {
-            match client.binding.as_ref().filter(|b| b.mac == mac) {
-                Some(binding) if charges => script += &fast.lead(*slot, binding),
-                Some(binding) => script += &fast.part(*slot, binding),
-                None => {}
+            if let Some(bound) = client.bound.as_ref().filter(|b| b.binding.mac == mac) {
+                script += &ruleset::elements(verb, *slot, &bound.binding, bound.mark);
             }
         }
-        self.apply(&script, fast)?;
+        apply(&script)?;
         if block {
             self.blocked.insert(mac)
         } else {
@@ -389,48 +399,22 @@ impl Gate {
     }
 
     /// The rest of attaching: chains and elements after `script`.
-    fn bind(
-        &mut self,
-        client: ClientSlot,
-        binding: Binding,
-        mut script: String,
-        mut fast: FastPlaces,
-    ) -> Result<(), GateError> {
-        script += &ruleset::chains(client, &binding);
-        if self.charges(binding.mac) {
-            script += &fast.lead(client, &binding);
-        }
-        self.apply(&script, fast)?;
-        self.clients.entry(client).or_default().binding = Some(binding);
-        Ok(())
-    }
-
-    fn apply(&mut self, script: &str, fast: FastPlaces) -> Result<(), GateError> {
-        if !script.is_empty() {
-            nft::apply(script)?;
-        }
-        self.fast = fast;
+    fn bind(&mut self, client: ClientSlot, binding: Binding, mut script: String) -> Result<(), GateError> {
+        let mark = self.marks.give();
+        let bound = Bound { binding, mark };
+        script += &ruleset::chains(client, mark);
+        script += &self.elements("create", client, &bound);
+        apply(&script)?;
+        self.clients.entry(client).or_default().bound = Some(bound);
         Ok(())
     }
 }
 
-impl FastPlaces {
-    /// The elements that lead a binding's packets to its client; places in the fast maps as far as they are free.
-    fn lead(&mut self, client: ClientSlot, binding: &Binding) -> String {
-        let mut own = ruleset::fast_keys(binding);
-        own.retain(|k| *self.0.entry(k.place()).or_insert(client) == client);
-        ruleset::elements("create", client, binding, &own)
+fn apply(script: &str) -> Result<(), GateError> {
+    if script.is_empty() {
+        return Ok(());
     }
-
-    /// Takes away what [`lead`](FastPlaces::lead) laid.
-    fn part(&mut self, client: ClientSlot, binding: &Binding) -> String {
-        let mut own = ruleset::fast_keys(binding);
-        own.retain(|k| self.0.get(&k.place()) == Some(&client));
-        for key in &own {
-            self.0.remove(&key.place());
-        }
-        ruleset::elements("delete", client, binding, &own)
-    }
+    nft::apply(script)
 }
 
 impl Client {

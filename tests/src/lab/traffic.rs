@@ -121,6 +121,66 @@ impl Lab {
     }
 }
 
+/// A flow between a client and the uplink host that is kept: the same addresses and ports throughout.
+#[derive(Debug)]
+pub struct Dialogue {
+    near: UdpSocket,
+    far: UdpSocket,
+    /// How the uplink host sees the client.
+    asker: std::cell::Cell<Option<SocketAddr>>,
+}
+
+impl Dialogue {
+    /// Nothing is sent yet.
+    pub fn new(lab: &Lab, client: usize, source: IpAddr) -> Dialogue {
+        let to: IpAddr = if source.is_ipv6() {
+            Lab::UPLINK6.into()
+        } else {
+            Lab::UPLINK4.into()
+        };
+        let far = lab
+            .uplink
+            .within(|| UdpSocket::bind(SocketAddr::new(to, 0)).expect("a port"));
+        let near =
+            lab.clients[client].within(|| UdpSocket::bind(SocketAddr::new(source, 0)).expect("a port"));
+        near.connect(far.local_addr().expect("an address"))
+            .expect("a route");
+        for socket in [&near, &far] {
+            socket.set_read_timeout(Some(SETTLE)).expect("a timeout");
+        }
+        Dialogue {
+            near,
+            far,
+            asker: std::cell::Cell::new(None),
+        }
+    }
+
+    /// Whether a datagram of the client arrives.
+    pub fn asks(&self) -> bool {
+        // An error here is an ICMP answer to an earlier datagram; it is the arrival that counts.
+        let _ = self
+            .near
+            .send(b"question")
+            .or_else(|_| self.near.send(b"question"));
+        match self.far.recv_from(&mut [0; 16]) {
+            Ok((_, asker)) => {
+                self.asker.set(Some(asker));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Whether a datagram to whoever asked last arrives.
+    pub fn answers(&self) -> bool {
+        let Some(asker) = self.asker.get() else {
+            return false;
+        };
+        let _ = self.far.send_to(b"answer", asker);
+        self.near.recv(&mut [0; 16]).is_ok()
+    }
+}
+
 /// A flow that goes on at the sender's full speed until it is dropped.
 #[derive(Debug)]
 pub struct Stream {
