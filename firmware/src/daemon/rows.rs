@@ -2,7 +2,7 @@
 
 use crate::store::{Store, StoreError, Table as Place, Write as StoreWrite};
 use turnpike_protocol::node::Rows;
-use turnpike_protocol::node::record::{Table, Write};
+use turnpike_protocol::node::record::{self, ReceiptRecord, Table, Write};
 
 /// The store's table for a kind of record.
 const fn place(table: Table) -> Place {
@@ -17,7 +17,10 @@ const fn place(table: Table) -> Place {
     }
 }
 
-/// Reads everything that the node loads. Receipts stay on disk: they are only ever listed.
+/// Receipts read at once while looking for those that were not answered.
+const PAGE: usize = 256;
+
+/// Reads everything that the node loads. Receipts that both sides signed stay on disk: they are only ever listed.
 pub fn load(store: &Store) -> Result<Rows, StoreError> {
     let mut rows = Vec::new();
     for table in Table::ALL.into_iter().filter(|t| *t != Table::Receipt) {
@@ -27,6 +30,26 @@ pub fn load(store: &Store) -> Result<Rows, StoreError> {
                 .into_iter()
                 .map(|row| (table, row.key, row.value)),
         );
+    }
+    let mut from = Vec::new();
+    loop {
+        let page = store.load_from(Place::Receipt, &from, PAGE)?;
+        let more = page.len() == PAGE;
+        if let Some(last) = page.last() {
+            from = [last.key.as_slice(), &[0]].concat();
+        }
+        // One that cannot be read is passed on: the node says so.
+        let open = |value: &[u8]| {
+            record::read::<ReceiptRecord>(Table::Receipt, value).map_or(true, |r| r.client.is_none())
+        };
+        rows.extend(
+            page.into_iter()
+                .filter(|row| open(&row.value))
+                .map(|row| (Table::Receipt, row.key, row.value)),
+        );
+        if !more {
+            break;
+        }
     }
     Ok(Rows {
         rows,

@@ -56,6 +56,9 @@ pub const MAX_CHANNELS_PER_PEER: usize = 2;
 /// Earlier channels of one client whose money may still be lost: those that wait for a block or to be deep in it. With
 /// [`MAX_CHANNELS_PER_PEER`] of them live at a time, more than a few mean that settlements do not confirm.
 pub const MAX_EARLIER_CHANNELS: usize = 8;
+/// Receipts kept of one channel: each newer one says all that the older ones say, so these are for disputes about
+/// when. At one a minute, half an hour.
+pub const MAX_RECEIPTS_PER_CHANNEL: u32 = 32;
 /// Acceptances without a funding that our own back end has seen: they cost strangers nothing, so they have a room of
 /// their own, and the oldest of a peer that is gone makes place for a new one.
 pub const MAX_UNFUNDED: usize = 256;

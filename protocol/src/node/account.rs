@@ -1,10 +1,13 @@
 //! The seller's accounts: what they want done, what is told to the client, receipts.
 
-use super::record::{ReceiptRecord, Table, put, receipt_key};
+use super::record::{ReceiptRecord, Table, Write, put, receipt_key};
 use super::{ACCESS, Action, Event, Node};
+use crate::base::limits::MAX_RECEIPTS_PER_CHANNEL;
 use crate::base::{ByteCount, ConnectionId, Instant, NodeId};
 use crate::market::{AccountAction, AccountInput, PauseReason, receipt_digest};
-use crate::wire::{self, ErrorCode, Ext, Kind, Problem, ReceiptAnswer, ReceiptOffer, Signature, Usage};
+use crate::wire::{
+    self, ErrorCode, Ext, Kind, Problem, Receipt, ReceiptAnswer, ReceiptOffer, Signature, Usage,
+};
 use heapless::Vec as Bounded;
 impl Node {
     /// Feeds an account and turns what it wants into actions.
@@ -141,9 +144,8 @@ impl Node {
                 relay,
                 client: None,
             };
-            let write = put(Table::Receipt, &receipt_key(&receipt), &record);
-            client.offered = Some(record);
-            self.persist(write);
+            client.offered = Some(record.clone());
+            self.keep_receipt(&receipt, &record);
         }
         let Some(client) = self.clients.get(&id) else {
             return;
@@ -175,7 +177,7 @@ impl Node {
         let Some(record) = client.offered.as_mut() else {
             return;
         };
-        let Ok(receipt) = wire::decode::<wire::Receipt>(&record.receipt) else {
+        let Ok(receipt) = wire::decode::<Receipt>(&record.receipt) else {
             return;
         };
         if receipt.sequence != message.sequence {
@@ -187,9 +189,9 @@ impl Node {
             return self.refuse(connection, Kind::ReceiptAnswer, ErrorCode::BadSignature, 0);
         }
         record.client = Some(message.signature);
-        let write = put(Table::Receipt, &receipt_key(&receipt), record);
+        let record = record.clone();
         client.offered = None;
-        self.persist(write);
+        self.keep_receipt(&receipt, &record);
         self.notify(Event::Receipt {
             peer,
             sequence: receipt.sequence,
@@ -201,6 +203,19 @@ impl Node {
                 sequence: message.sequence,
             },
         );
+    }
+
+    /// Keeps a receipt, and lets go of the one that is too old now (either side's).
+    pub(super) fn keep_receipt(&mut self, receipt: &Receipt, record: &ReceiptRecord) {
+        let write = put(Table::Receipt, &receipt_key(receipt), record);
+        self.persist(write);
+        if let Some(sequence) = receipt.sequence.checked_sub(MAX_RECEIPTS_PER_CHANNEL) {
+            let old = Receipt { sequence, ..*receipt };
+            self.persist(Write::Delete {
+                table: Table::Receipt,
+                key: receipt_key(&old),
+            });
+        }
     }
 
     pub(super) fn liveness(&mut self, now: Instant, connection: ConnectionId, peer: NodeId) {

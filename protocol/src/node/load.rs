@@ -2,8 +2,8 @@
 
 use super::purchase::Buying;
 use super::record::{
-    ClientRecord, JournalEntry, LoadError, Meta, PeerRecord, Table, Write, key_slot, node_key, put, read,
-    slot_key,
+    ClientRecord, JournalEntry, LoadError, Meta, PeerRecord, ReceiptRecord, Table, Write, key_slot, node_key,
+    put, read, slot_key,
 };
 use super::service::Client;
 use super::{Action, Config, Node, RelayConfig, Selling};
@@ -13,14 +13,14 @@ use crate::crypto::{Digest, Keys, Role, Statement, Verifier, tagged_hash};
 use crate::market::{Buyer, BuyerRecord, FreeAllowance, FreeRecord, Prices, SheetError};
 use crate::money::channel::tx::recover;
 use crate::money::channel::{Payee, PayeeRecord, PayeeState, Payer, PayerRecord, PayerState, Settler};
-use crate::wire::{self, PriceSheet, Signature};
+use crate::wire::{self, PriceSheet, Receipt, Signature};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 /// Everything that the store holds.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
-    /// (table, key, value), in any order.
+    /// (table, key, value), in any order. Of receipts only those that no client has signed are needed.
     pub rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
     /// Journal entries in the order in which they were appended.
     pub journal: Vec<Vec<u8>>,
@@ -54,6 +54,7 @@ impl Node {
         let mut free = FreeRecord::default();
         let (mut payees, mut payers) = (BTreeMap::new(), BTreeMap::new());
         let (mut peers, mut clients, mut buyers) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut unanswered: Vec<(Receipt, ReceiptRecord)> = Vec::new();
         for (table, key, value) in &stored.rows {
             let corrupt = table.corrupt();
             match table {
@@ -80,8 +81,15 @@ impl Node {
                     let record: BuyerRecord = read(*table, value)?;
                     buyers.push((node_key(key).ok_or(corrupt)?, record));
                 }
-                // Only ever listed.
-                Table::Receipt => {}
+                Table::Receipt => {
+                    let record: ReceiptRecord = read(*table, value)?;
+                    if record.client.is_none() {
+                        unanswered.push((
+                            wire::decode::<Receipt>(&record.receipt).map_err(|_| corrupt)?,
+                            record,
+                        ));
+                    }
+                }
             }
         }
         let mut journalled = BTreeSet::new();
@@ -164,7 +172,21 @@ impl Node {
             }
         }
         for (id, record) in clients {
-            let client = Client::load(now, record, &node.config);
+            let mut client = Client::load(now, record, &node.config);
+            // The client may have signed these bytes already: it takes no others under their number.
+            let offered = |r: &Receipt| {
+                record.account.receipt.open
+                    && r.client == id
+                    && r.sequence == record.account.receipt.sequence
+                    && record
+                        .account
+                        .channel
+                        .is_some_and(|base| base.channel == r.channel)
+            };
+            client.offered = unanswered
+                .iter()
+                .find(|(r, _)| r.relay == node.id() && offered(r))
+                .map(|(_, kept)| kept.clone());
             if let Some(gate) = client.gate {
                 // After a crash the kernel's table still counts this client: the shell reads it and reports it.
                 node.attachments.insert(gate, id);

@@ -1,11 +1,13 @@
 //! Where a purchase meets the channel that pays for it and the session that it runs over.
 
 use super::load::sheet_hash;
-use super::record::{ReceiptRecord, Table, put, receipt_key};
+use super::record::{ReceiptRecord, Table, claim_key, put};
 use super::{ACCESS, Action, CommandError, Event, Node};
 use crate::base::{ByteCount, ConnectionId, Duration, Instant, Msat, NodeId, Slot};
-use crate::market::{Buyer, BuyerAction, BuyerInput, BuyerRecord, BuyerState, Claim, Prices, receipt_digest};
-use crate::money::channel::PayerInput;
+use crate::market::{
+    Buyer, BuyerAction, BuyerInput, BuyerRecord, BuyerState, Claim, Prices, ReceiptError, receipt_digest,
+};
+use crate::money::channel::{Payer, PayerInput};
 use crate::wire::{
     self, Bound, ErrorCode, Ext, Kind, Liveness, OfferRequest, PaymentAck, Problem, Receipt, ReceiptAnswer,
     ReceiptOffer, ReceiptRequest, Signature, Stop, Usage,
@@ -434,7 +436,7 @@ impl Node {
             BuyerAction::Stop { .. } => self.tell(connection, Stop { account: ACCESS }),
             BuyerAction::AskReceipt { .. } => self.tell(connection, ReceiptRequest { account: ACCESS }),
             BuyerAction::SignReceipt { sequence } => self.sign_receipt(connection, relay, sequence),
-            BuyerAction::RefuseReceipt { .. } => self.refuse_receipt(connection, relay),
+            BuyerAction::RefuseReceipt { reason, .. } => self.refuse_receipt(connection, relay, reason),
             BuyerAction::NeedChannel { amount } => self.notify(Event::NeedChannel { relay, amount }),
             BuyerAction::Report => {
                 let view = buying.buyer.view();
@@ -466,8 +468,8 @@ impl Node {
         let digest = receipt_digest(genesis, me, relay, receipt.channel, &record.receipt);
         let signature = Signature(self.keys.sign(&digest).serialize());
         record.client = Some(signature);
-        let write = put(Table::Receipt, &receipt_key(receipt), record);
-        self.persist(write);
+        let (receipt, record) = (*receipt, record.clone());
+        self.keep_receipt(&receipt, &record);
         self.tell(
             connection,
             ReceiptAnswer {
@@ -483,7 +485,7 @@ impl Node {
     }
 
     /// Keeps what the relay signed as proof of what it claimed, and says why it is not signed here.
-    fn refuse_receipt(&mut self, connection: Option<ConnectionId>, relay: NodeId) {
+    fn refuse_receipt(&mut self, connection: Option<ConnectionId>, relay: NodeId, reason: ReceiptError) {
         let Some(buying) = self.buyers.get_mut(&relay) else {
             return;
         };
@@ -491,8 +493,11 @@ impl Node {
         let Some((receipt, record)) = buying.offered.take() else {
             return;
         };
-        let write = put(Table::Receipt, &receipt_key(&receipt), &record);
-        self.persist(write);
+        let ours = |p: &Payer| p.record().peer == relay && p.id() == Some(receipt.channel);
+        if let Some(key) = claim_key(&receipt, reason).filter(|_| self.payers.values().any(ours)) {
+            let write = put(Table::Receipt, &key, &record);
+            self.persist(write);
+        }
         let claimed = receipt.up.saturating_add(receipt.down);
         self.notify(Event::OverClaim {
             peer: relay,

@@ -4,7 +4,7 @@
 //! force from then on; folding writes the rows anew and empties the journal in one transaction.
 
 use crate::base::{Msat, NodeId, Slot};
-use crate::market::AccountRecord;
+use crate::market::{AccountRecord, ReceiptError};
 use crate::wire::{self, Receipt, Signature};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -207,6 +207,18 @@ pub fn receipt_key(receipt: &Receipt) -> Vec<u8> {
     key.extend_from_slice(receipt.channel.as_bytes());
     key.extend_from_slice(&receipt.sequence.to_be_bytes());
     key
+}
+
+/// Key of a receipt that its client refused for this reason: one of each kind for a channel, since a relay could send
+/// any number. Numbers of signed ones never come so far. `None` where it proves nothing that a court would look at.
+pub fn claim_key(receipt: &Receipt, reason: ReceiptError) -> Option<Vec<u8>> {
+    let sequence = match reason {
+        ReceiptError::OverClaim | ReceiptError::OverPriced => u32::MAX,
+        ReceiptError::Figures | ReceiptError::Paid => u32::MAX - 1,
+        _ => return None,
+    };
+    let place = Receipt { sequence, ..*receipt };
+    Some(receipt_key(&place))
 }
 
 /// Key of a row by node.

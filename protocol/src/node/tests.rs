@@ -2,6 +2,7 @@
 //! node from which it can be started again at any moment.
 
 mod lost;
+mod receipts;
 
 use super::record::{Table, Write};
 use super::*;
@@ -405,6 +406,8 @@ impl World {
     fn restart(&mut self, who: usize, kernel_lives: bool) {
         self.was_cut = None;
         self.cut = None;
+        // What it still wanted to do is not done.
+        while self.nodes[who].poll_action().is_some() {}
         self.unlink_quietly(who);
         let survivors = if who == RELAY {
             std::mem::take(&mut self.gate)
@@ -459,6 +462,19 @@ impl World {
             .unwrap();
         world.mine(7);
         world
+    }
+
+    /// A message that the other node never sent.
+    fn forge(&mut self, to: usize, message: impl Into<Message>) {
+        let mut frame = Vec::new();
+        write_frame(&message.into(), &mut frame);
+        self.give(
+            to,
+            Input::Frame {
+                connection: LINK,
+                frame: &frame,
+            },
+        );
     }
 
     fn total(&self, who: usize) -> u64 {

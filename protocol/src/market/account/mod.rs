@@ -149,7 +149,7 @@ pub enum AccountInput {
     },
     /// The client wants to know what was counted: read, then [`AccountAction::Warn`].
     UsageAsked,
-    /// The client wants a receipt now.
+    /// The client wants a receipt now. It gets none where it has used nothing since the one before.
     ReceiptAsked,
     /// The client signed the receipt with this number.
     ReceiptAnswered {

@@ -337,13 +337,18 @@ impl Account {
         }
         let receipt = &mut self.record.receipt;
         let again = receipt.open;
+        let bytes = self.record.up.saturating_add(self.record.down);
+        if !again && bytes == receipt.bytes {
+            // Nothing was used since the one before: it says all there is to say.
+            return;
+        }
         if !again {
             let Some(sequence) = receipt.sequence.checked_add(1) else {
                 return;
             };
             receipt.sequence = sequence;
             receipt.open = true;
-            receipt.bytes = self.record.up.saturating_add(self.record.down);
+            receipt.bytes = bytes;
             self.checkpoint();
         }
         self.pending.receipt = Some(again);
