@@ -150,6 +150,30 @@ in_lab! {
         });
     }
 
+    fn a_binding_that_nft_cannot_close_stands_and_is_counted_to_the_byte_once_it_can() {
+        let lab = Lab::new(Plan::default());
+        let programs: Vec<&str> = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/bin/nft", "/usr/local/sbin/nft"]
+            .into_iter()
+            .filter(|nft| std::path::Path::new(nft).exists())
+            .collect();
+        lab.relay().within(|| {
+            let mut gate = lab.open_gate();
+            gate.attach(lab.slot(0), lab.binding(0)).unwrap();
+            gate.grant(lab.slot(0), ByteCount::new(100 * 128)).unwrap();
+            assert_eq!(lab.sent_through(Flow::udp4(0), 30, 100), 30);
+            programs.iter().for_each(|nft| drop(lab.relay().try_run(&format!("mount --bind /dev/null {nft}"))));
+            for _ in 0..3 {
+                assert!(gate.detach(lab.slot(0)).is_err());
+            }
+            // Still paid for, so it passes, and is counted.
+            assert_eq!(lab.sent_through(Flow::udp4(0), 10, 100), 10);
+            assert_eq!(gate.read_one(lab.slot(0)).unwrap().passed(), ByteCount::new(40 * 128));
+            programs.iter().rev().for_each(|nft| drop(lab.relay().try_run(&format!("umount {nft}"))));
+            assert_eq!(gate.detach(lab.slot(0)).unwrap().passed(), ByteCount::new(40 * 128));
+            assert_eq!(lab.sent_through(Flow::udp4(0), 10, 100), 0);
+        });
+    }
+
     fn the_watcher_sleeps_until_credit_is_used_up() {
         let lab = Lab::new(Plan { clients: 2, ..Plan::default() });
         lab.relay().within(|| {

@@ -145,6 +145,7 @@ enum Inbox {
     Attached(u16, Result<(), ErrorCode>),
     Readings(Vec<GateReading>),
     Detached(u16, Option<GateReading>),
+    DetachFailed(u16),
     GateFailed,
     GateRestored,
     Meter(
@@ -409,6 +410,7 @@ impl Core {
             Inbox::Attached(client, result) => self.input(Input::Attached { client, result }),
             Inbox::Readings(readings) => self.input(Input::GateReadings { readings: &readings }),
             Inbox::Detached(client, last) => self.input(Input::Detached { client, last }),
+            Inbox::DetachFailed(client) => self.input(Input::DetachFailed { client }),
             Inbox::GateFailed => self.input(Input::GateFailed),
             Inbox::GateRestored => self.input(Input::GateRestored),
             Inbox::Meter(Some((up, down))) => self.input(Input::MeterReading { up, down }),
@@ -454,8 +456,7 @@ impl Core {
             }
             Action::ReadGate => self.read_gate(),
             Action::Detach { client } => {
-                let last = self.gatekeeper.detach(client);
-                self.inbox.push(Inbox::Detached(client, last));
+                self.detach(client);
             }
             Action::ReadMeter => self.inbox.push(Inbox::Meter(self.gatekeeper.read_meter())),
             Action::Notify(event) => {
@@ -483,24 +484,43 @@ impl Core {
 
     /// What a crash left in the kernel is billed before anything else, then closed: bindings do not survive.
     fn survivors(&mut self) {
-        for client in self.node.attachments() {
-            let last = self.gatekeeper.detach(client);
-            self.inbox.push(Inbox::Detached(client, last));
+        let known = self.node.attachments();
+        for client in &known {
+            self.detach(*client);
         }
-        self.gatekeeper.drop_strangers();
+        self.gatekeeper.drop_strangers(&known);
+    }
+
+    /// Closes an attachment of the gate; gives whether that went well.
+    fn detach(&mut self, client: u16) -> bool {
+        match self.gatekeeper.detach(client) {
+            Ok(last) => {
+                self.inbox.push(Inbox::Detached(client, last));
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, client, "the gate could not close an attachment, it is tried again");
+                self.inbox.push(Inbox::DetachFailed(client));
+                false
+            }
+        }
     }
 
     /// Counts and closes every attachment, so that no use is forgotten, and removes the gate.
     async fn go_down(&mut self) -> Result<(), CoreError> {
         // What was being written when the word came.
         self.written().await?;
+        let mut counted = true;
         for client in self.node.attachments() {
-            let last = self.gatekeeper.detach(client);
-            self.inbox.push(Inbox::Detached(client, last));
+            counted &= self.detach(client);
         }
         self.settle().await?;
         self.begin(Commit::Fold);
         self.writer.finished().await?;
+        if !counted {
+            tracing::error!("the gate stays in force, so that the next start can count what was used");
+            self.gatekeeper.leave();
+        }
         self.gatekeeper.close();
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::core::{Ask, CoreHandle};
 use crate::gate::{
     Binding, ClientSlot, Gate, GateError, InterfaceName, Mac, Meter, MeterPlan, Survivor, mac_of,
 };
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use turnpike_protocol::base::ByteCount;
@@ -31,7 +31,7 @@ pub struct Resolved {
 pub struct Gatekeeper {
     gate: Option<Gate>,
     guests: Vec<InterfaceName>,
-    survivors: BTreeMap<u16, GateReading>,
+    survivors: BTreeSet<u16>,
     failed: bool,
     meter: Option<Meter>,
     plan: Option<MeterPlan>,
@@ -42,10 +42,7 @@ impl Gatekeeper {
     pub fn relay(&mut self, gate: Gate, guests: Vec<InterfaceName>, survivors: &[Survivor]) {
         self.gate = Some(gate);
         self.guests = guests;
-        self.survivors = survivors
-            .iter()
-            .map(|s| (s.reading.client.0, reading(&s.reading)))
-            .collect();
+        self.survivors = survivors.iter().map(|s| s.reading.client.0).collect();
     }
 
     /// A client's.
@@ -87,7 +84,11 @@ impl Gatekeeper {
         gate.attach(ClientSlot(resolved.client), binding)
             .map_err(|error| {
                 tracing::warn!(%error, client = resolved.client, "a binding was refused");
-                ErrorCode::BindingRefused
+                if error.is_of_binding() {
+                    ErrorCode::BindingRefused
+                } else {
+                    ErrorCode::GateDown
+                }
             })
     }
 
@@ -119,21 +120,28 @@ impl Gatekeeper {
         std::mem::take(&mut self.failed)
     }
 
-    /// Closes an attachment; gives its last reading if there is one to be had.
-    pub fn detach(&mut self, client: u16) -> Option<GateReading> {
-        let survived = self.survivors.remove(&client);
-        let closed = self
-            .gate
-            .as_mut()
-            .and_then(|gate| gate.detach(ClientSlot(client)).ok());
-        closed.map(|r| reading(&r)).or(survived)
+    /// Closes an attachment and gives its last reading; none if the kernel knows nothing of it.
+    ///
+    /// # Errors
+    /// It stands, and may let packets pass: its use is not known. To be tried again.
+    pub fn detach(&mut self, client: u16) -> Result<Option<GateReading>, GateError> {
+        let Some(gate) = self.gate.as_mut() else {
+            return Ok(None);
+        };
+        match gate.detach(ClientSlot(client)) {
+            Ok(last) => Ok(Some(reading(&last))),
+            Err(GateError::UnknownClient(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Closes attachments that the store knows nothing of: their clients have to bind again.
-    pub fn drop_strangers(&mut self) {
-        for client in std::mem::take(&mut self.survivors).into_keys() {
-            if let Some(gate) = self.gate.as_mut() {
-                let _ = gate.detach(ClientSlot(client));
+    /// Closes attachments that survived a crash and that the store knows nothing of: their clients have to bind again.
+    pub fn drop_strangers(&mut self, known: &[u16]) {
+        for client in std::mem::take(&mut self.survivors) {
+            if let Some(gate) = self.gate.as_mut().filter(|_| !known.contains(&client)) {
+                if let Err(error) = gate.detach(ClientSlot(client)) {
+                    tracing::error!(%error, client, "an unknown attachment of the gate could not be closed");
+                }
             }
         }
     }
@@ -156,6 +164,12 @@ impl Gatekeeper {
                 None
             }
         }
+    }
+
+    /// Leaves the gate in force, for the next start to count what could not be counted now. It lets no unpaid packet
+    /// pass meanwhile.
+    pub fn leave(&mut self) {
+        self.gate = None;
     }
 
     /// Removes everything of ours from the kernel.

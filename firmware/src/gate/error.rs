@@ -94,6 +94,18 @@ pub enum GateError {
 }
 
 impl GateError {
+    /// The binding that was asked for is at fault, not the gate.
+    pub const fn is_of_binding(&self) -> bool {
+        matches!(
+            self,
+            GateError::AddressTaken { .. }
+                | GateError::NoAddress(_)
+                | GateError::BadAddress(_)
+                | GateError::NoInterface(_)
+                | GateError::Full(_)
+        )
+    }
+
     pub(super) fn kernel(doing: &'static str) -> impl FnOnce(std::io::Error) -> GateError {
         move |source| match source.kind() {
             std::io::ErrorKind::PermissionDenied => GateError::NoPermission,

@@ -141,6 +141,7 @@ impl Node {
             rate: FeeRate::MIN_RELAY,
             selling: None,
             gate_down: false,
+            detaching: BTreeMap::new(),
             payees: machines,
             payers: BTreeMap::new(),
             journalled,

@@ -14,6 +14,7 @@ mod account;
 mod chain;
 mod client;
 mod command;
+mod detach;
 mod load;
 mod peer;
 mod purchase;
@@ -124,12 +125,17 @@ pub enum Input<'a> {
         /// The readings.
         readings: &'a [GateReading],
     },
-    /// Answer to [`Action::Detach`]: the last reading, or none if there was none to be had.
+    /// Answer to [`Action::Detach`]: it is closed.
     Detached {
         /// Which attachment.
         client: u16,
-        /// Its last reading.
+        /// Its last reading; `None` only if the kernel knows nothing of it any more.
         last: Option<GateReading>,
+    },
+    /// Answer to [`Action::Detach`]: it could not be closed or read, and may still let packets pass.
+    DetachFailed {
+        /// Which attachment.
+        client: u16,
     },
     /// The gate could not be read or set.
     GateFailed,
@@ -398,6 +404,8 @@ pub struct Node {
     selling: Option<Selling>,
     free: FreeAllowance,
     gate_down: bool,
+    /// Attachments that the gate could not close.
+    detaching: BTreeMap<u16, detach::Detaching>,
     payees: BTreeMap<Slot, Payee>,
     payers: BTreeMap<Slot, Payer>,
     /// Payees whose newest payments are in the journal only.
@@ -458,6 +466,10 @@ impl Node {
                 self.detached(now, client, last);
                 Ok(())
             }
+            Input::DetachFailed { client } => {
+                self.detach_failed(now, client);
+                Ok(())
+            }
             Input::GateFailed => {
                 self.gate_failed(now);
                 Ok(())
@@ -497,11 +509,13 @@ impl Node {
     pub fn next_timeout(&self) -> Option<Instant> {
         let relay = self.clients.values().filter_map(|c| c.account.next_timeout());
         let buyer = self.buyers.values().filter_map(|b| b.buyer.next_timeout());
-        relay.chain(buyer).chain(self.next_rebind()).min()
+        let waiting = self.next_rebind().into_iter().chain(self.next_detach());
+        relay.chain(buyer).chain(waiting).min()
     }
 
     fn tick(&mut self, now: Instant) {
         self.tick_clients(now);
+        self.tick_detaches(now);
         self.tick_buyers(now);
         self.tick_bindings(now);
     }

@@ -267,6 +267,10 @@ impl Node {
         if client.account.record().standing == Standing::Blocked {
             return Err(ErrorCode::Blocked);
         }
+        if client.gate.is_some_and(|gate| self.detaching.contains_key(&gate)) {
+            // The binding before is not counted yet, and it is tried again.
+            return Err(ErrorCode::GateDown);
+        }
         client.next = Some((connection, slot, message.addresses.to_vec()));
         if client.gate.is_some() && self.attachments.values().any(|holder| *holder == peer) {
             // The device moved or came back: the old binding is closed and counted before the new one opens.
@@ -277,7 +281,7 @@ impl Node {
         Ok(())
     }
 
-    fn attach_next(&mut self, id: NodeId) -> Result<(), ErrorCode> {
+    pub(super) fn attach_next(&mut self, id: NodeId) -> Result<(), ErrorCode> {
         let number = (1..=u16::MAX)
             .find(|n| !self.attachments.contains_key(n))
             .ok_or(ErrorCode::Full)?;
@@ -362,6 +366,10 @@ impl Node {
             let Some(client) = self.clients.get_mut(&id) else {
                 continue;
             };
+            if client.account.is_closing() {
+                // Only what is read after its packets were taken away is the last.
+                continue;
+            }
             let (attachment, read) = (client.attachments, core::mem::take(&mut client.reading));
             let input = AccountInput::Reading {
                 attachment,
@@ -374,50 +382,12 @@ impl Node {
         }
     }
 
-    /// The gate closed an attachment: its last reading, or none if it could not be read.
-    pub(super) fn detached(&mut self, now: Instant, number: u16, last: Option<GateReading>) {
-        let Some(id) = self.attachments.get(&number).copied() else {
-            return;
-        };
-        let Some(client) = self.clients.get_mut(&id) else {
-            return;
-        };
-        let (attachment, read) = (client.attachments, core::mem::take(&mut client.reading));
-        let input = match last {
-            Some(r) => AccountInput::Reading {
-                attachment,
-                read,
-                up: r.up,
-                down: r.down,
-                exhausted: r.exhausted,
-            },
-            None => AccountInput::ReadFailed { attachment, read },
-        };
-        self.account(now, id, input);
-        // What the last reading would grant goes to the next attachment: this one is gone.
-        self.actions
-            .retain(|a| !matches!(a, Action::Grant { client, .. } if *client == number));
-        self.attachments.remove(&number);
-        if let Some(client) = self.clients.get_mut(&id) {
-            client.gate = None;
-            client.attached = false;
-            let write = put(Table::Client, id.as_bytes(), &client.record());
-            self.persist(write);
-            if let Err(code) = self.attach_next(id) {
-                crate::warn!("no attachment of the gate is free");
-                if let Some(connection) = self.connection_of(&id) {
-                    self.refuse(connection, Kind::BindRequest, code, 0);
-                }
-            }
-        }
-    }
-
     pub(super) fn gate_failed(&mut self, now: Instant) {
         self.gate_down = true;
         let waiting: Vec<(NodeId, u32, u32)> = self
             .clients
             .iter_mut()
-            .filter(|(_, c)| c.reading != 0)
+            .filter(|(_, c)| c.reading != 0 && !c.account.is_closing())
             .map(|(id, c)| (*id, c.attachments, core::mem::take(&mut c.reading)))
             .collect();
         for (id, attachment, read) in waiting {

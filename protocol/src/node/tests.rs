@@ -1,6 +1,7 @@
 //! Two nodes in simulated time: a chain that confirms what it is told to, a gate that counts to the byte, a disk per
 //! node from which it can be started again at any moment.
 
+mod detach;
 mod lost;
 mod receipts;
 
@@ -101,6 +102,9 @@ struct World {
     nodes: [Node; 2],
     disks: [Disk; 2],
     gate: Map<u16, Passed>,
+    /// The gate closes nothing; how often it was asked to.
+    gate_stuck: bool,
+    tries: usize,
     meter: (u64, u64),
     mempool: Vec<Transaction>,
     confirmed: Vec<(Transaction, u32)>,
@@ -144,6 +148,8 @@ impl World {
             nodes,
             disks,
             gate: Map::new(),
+            gate_stuck: false,
+            tries: 0,
             meter: (0, 0),
             mempool: Vec::new(),
             confirmed: Vec::new(),
@@ -302,6 +308,10 @@ impl World {
                 let readings: Vec<GateReading> = self.gate.iter().map(|(c, p)| reading(*c, p)).collect();
                 let _ = self.nodes[who].handle(now, Input::GateReadings { readings: &readings });
             }
+            Action::Detach { client } if who == RELAY && self.gate_stuck => {
+                self.tries += 1;
+                let _ = self.nodes[who].handle(now, Input::DetachFailed { client });
+            }
             Action::Detach { client } => {
                 let last = self.gate.remove(&client).map(|p| reading(client, &p));
                 let _ = self.nodes[who].handle(now, Input::Detached { client, last });
@@ -421,7 +431,12 @@ impl World {
                 .get(&client)
                 .filter(|_| kernel_lives)
                 .map(|p| reading(client, p));
-            self.give(who, Input::Detached { client, last });
+            let answer = if self.gate_stuck {
+                Input::DetachFailed { client }
+            } else {
+                Input::Detached { client, last }
+            };
+            self.give(who, answer);
         }
         self.drain();
         for (tx, height) in self.confirmed.clone() {

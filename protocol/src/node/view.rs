@@ -126,6 +126,8 @@ pub struct NodeView {
     pub sessions: Vec<(ConnectionId, NodeId)>,
     /// The gate cannot be read or set.
     pub gate_down: bool,
+    /// Clients whose last binding the gate could not close: its use is not billed yet, and they are not served.
+    pub uncounted: Vec<NodeId>,
 }
 
 impl Node {
@@ -143,6 +145,7 @@ impl Node {
                 .map(|(c, p)| (*c, p.id))
                 .collect(),
             gate_down: self.gate_down,
+            uncounted: self.uncounted(),
         }
     }
 

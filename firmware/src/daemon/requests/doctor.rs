@@ -2,7 +2,7 @@
 
 use super::Desk;
 use crate::config::ConfigError;
-use crate::control::{Check, CheckState, Failed, Response};
+use crate::control::{Check, CheckState, Failed, Hex, Response};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use turnpike_protocol::base::{BlockHeight, FeeRate, Sat};
 use turnpike_protocol::node::{ChannelView, NodeView, Role};
@@ -50,14 +50,7 @@ impl Desk {
         if self.config.relay.enabled {
             checks.push(configured("interfaces", self.config.check_interfaces()));
             checks.push(configured("firewall", self.config.check_gate()));
-            checks.push(match view.gate_down {
-                false => good("gate", "can be read and set"),
-                true => bad(
-                    "gate",
-                    "cannot be read or set, so nobody is served",
-                    "see the daemon's log, then restart it",
-                ),
-            });
+            checks.push(gate(&view));
         } else {
             checks.push(match view.sessions.len() {
                 0 => poor(
@@ -86,6 +79,30 @@ fn chain(view: &NodeView) -> Check {
             "start the back end, or look at its log",
         ),
     }
+}
+
+fn gate(view: &NodeView) -> Check {
+    match (view.gate_down, view.uncounted.len()) {
+        (true, _) => bad(
+            "gate",
+            "cannot be read or set, so nobody is served",
+            "see the daemon's log, then restart it",
+        ),
+        (false, 0) => good("gate", "can be read and set"),
+        (false, n) => bad(
+            "gate",
+            format!(
+                "could not close {n} bindings, so their last bytes are not billed yet: {}",
+                names(view)
+            ),
+            "it is tried again every minute; see the daemon's log for what nft says, a restart counts them too",
+        ),
+    }
+}
+
+fn names(view: &NodeView) -> String {
+    let names: Vec<String> = view.uncounted.iter().map(|c| Hex(*c).to_string()).collect();
+    names.join(", ")
 }
 
 fn clock(now: SystemTime) -> Check {
@@ -206,6 +223,27 @@ mod tests {
             ),
             CheckState::Good
         );
+    }
+
+    #[test]
+    fn a_gate_that_cannot_close_a_binding_is_named_with_the_client() {
+        let client = NodeId::from_bytes([7; 32]);
+        let mut view = NodeView {
+            id: NodeId::from_bytes([1; 32]),
+            height: BlockHeight::new(100),
+            lit: true,
+            generation: 1,
+            sessions: Vec::new(),
+            gate_down: false,
+            uncounted: Vec::new(),
+        };
+        assert_eq!(gate(&view).state, CheckState::Good);
+        view.uncounted.push(client);
+        let check = gate(&view);
+        assert_eq!(check.state, CheckState::Bad);
+        assert!(check.found.contains(&Hex(client).to_string()), "{}", check.found);
+        view.gate_down = true;
+        assert!(gate(&view).found.contains("nobody is served"));
     }
 
     #[test]

@@ -90,6 +90,12 @@ fn warnings(view: &NodeView, sells: bool, (unconfirmed, bound): (Msat, Msat)) ->
     if sells && view.gate_down {
         warnings.push("the gate cannot be read or set: nobody is served, run `turnpike doctor`".to_owned());
     }
+    if sells && !view.uncounted.is_empty() {
+        warnings.push(format!(
+            "the gate could not close {} bindings, which are not billed to their end yet: run `turnpike doctor`",
+            view.uncounted.len()
+        ));
+    }
     if sells && unconfirmed >= bound {
         warnings.push(format!(
             "unconfirmed credit is used up ({unconfirmed} of {bound}): new clients wait for blocks"
@@ -111,6 +117,7 @@ mod tests {
             generation: 1,
             sessions: Vec::new(),
             gate_down: false,
+            uncounted: Vec::new(),
         };
         let fine = (Msat::ZERO, Msat::new(1));
         assert!(warnings(&view, true, fine).is_empty());
@@ -137,6 +144,11 @@ mod tests {
             ),
             (1, 0)
         );
+        let uncounted = NodeView {
+            uncounted: vec![view.id],
+            ..view.clone()
+        };
+        assert_eq!(warnings(&uncounted, true, fine).len(), 1);
         assert_eq!(warnings(&view, true, (Msat::new(1), Msat::new(1))).len(), 1);
     }
 }

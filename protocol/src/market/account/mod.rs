@@ -115,7 +115,8 @@ pub enum AccountInput {
         /// It dropped a packet for want of credit since the newest grant.
         exhausted: bool,
     },
-    /// The gate could not be read. That says nothing about use.
+    /// The gate could not be read. That says nothing about use. As the answer to [`AccountAction::Detach`]: it is gone,
+    /// and its last reading will never be had.
     ReadFailed {
         /// Which gate.
         attachment: u32,
@@ -177,7 +178,8 @@ pub enum AccountAction {
         /// dearer sheet, or to turn money for bytes into money for seconds.
         limit: ByteCount,
     },
-    /// Close the gate, read it for the last time, answer with the reading, then remove it.
+    /// Close the gate, read it for the last time, answer with the reading, then remove it. As long as that fails, try
+    /// again; nothing is attached anew meanwhile.
     Detach {
         /// Which gate.
         attachment: u32,

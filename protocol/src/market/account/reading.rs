@@ -12,8 +12,6 @@ const FIRST_READ: Duration = Duration::from_millis(100);
 pub(super) const MAX_REARMS: u8 = 5;
 /// A full packet on the usual links: less than that left after a drop counts as nothing left.
 pub(super) const PACKET: ByteCount = ByteCount::new(1_514);
-/// Attempts at the last reading of a gate.
-const MAX_CLOSES: u8 = 3;
 
 /// One attached gate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,8 +40,8 @@ pub(super) struct Gate {
     pub rearm_used: ByteCount,
     /// A packet was dropped and less than one is left.
     pub spent: bool,
-    /// Attempts at the last reading, and its number.
-    pub closing: Option<(u8, u32)>,
+    /// It is being closed: the number of its last reading.
+    pub closing: Option<u32>,
 }
 
 impl Gate {
@@ -86,7 +84,7 @@ impl Account {
                 return Err(AccountError::Attachment);
             }
             self.next_attachment = Some(attachment);
-            self.close(now);
+            self.close();
             return Ok(());
         }
         if attachment <= self.record.gate.attachment {
@@ -104,14 +102,14 @@ impl Account {
         Ok(())
     }
 
-    /// Begins to detach: the gate is closed, read for the last time and removed.
-    pub(super) fn close(&mut self, now: Instant) {
-        let timeout = self.config.read_timeout;
+    /// Begins to detach: the gate is closed, read for the last time and removed. However long that takes, it is
+    /// waited for: what passed meanwhile is not known before.
+    pub(super) fn close(&mut self) {
         if let Some(gate) = self.gate.as_mut().filter(|gate| gate.closing.is_none()) {
             gate.reads = gate.reads.saturating_add(1);
             gate.limit = self.record.gate.bytes();
-            gate.answer_by = Some(now + timeout);
-            gate.closing = Some((1, gate.reads));
+            gate.answer_by = None;
+            gate.closing = Some(gate.reads);
             self.pending.grant = false;
             self.pending.read = false;
             self.pending.detach = Some((gate.attachment, gate.reads));
@@ -169,7 +167,7 @@ impl Account {
             gate.confirm = None;
             gate.bound = gate.limit.max(used);
         }
-        let closed = gate.closing.is_some_and(|(_, last)| read >= last);
+        let closed = gate.closing.is_some_and(|last| read >= last);
         if self.turn.is_some_and(|turn| read >= turn.read) {
             self.end_turn();
         }
@@ -190,20 +188,11 @@ impl Account {
         gate.failures = gate.failures.saturating_add(1);
         gate.base = now;
         gate.base_bytes = self.record.gate.bytes();
-        match gate.closing {
-            Some((tries, _)) if tries >= MAX_CLOSES => {
-                let unread = gate.bound.saturating_sub(self.record.gate.bytes());
-                self.pending.unread = Some(unread);
-                self.end_turn();
-                self.closed(now);
-            }
-            Some((tries, _)) => {
-                gate.reads = gate.reads.saturating_add(1);
-                gate.answer_by = Some(now + self.config.read_timeout);
-                gate.closing = Some((tries + 1, gate.reads));
-                self.pending.detach = Some((gate.attachment, gate.reads));
-            }
-            None => {}
+        if gate.closing.is_some() {
+            let unread = gate.bound.saturating_sub(self.record.gate.bytes());
+            self.pending.unread = Some(unread);
+            self.end_turn();
+            self.closed(now);
         }
     }
 

@@ -183,6 +183,11 @@ impl Account {
         self.gate.as_ref().map(|gate| gate.attachment)
     }
 
+    /// The gate is being closed: its last reading is waited for.
+    pub fn is_closing(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.closing.is_some())
+    }
+
     /// Why nothing passes, while something is attached.
     pub const fn paused(&self) -> Option<PauseReason> {
         self.paused
@@ -285,7 +290,7 @@ impl Account {
             AccountInput::Attach { attachment } => return self.attach(now, attachment),
             AccountInput::Detach => {
                 self.next_attachment = None;
-                self.close(now);
+                self.close();
             }
             AccountInput::Reading {
                 attachment,

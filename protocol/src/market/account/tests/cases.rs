@@ -407,14 +407,13 @@ fn a_new_channel_keeps_credit_and_starts_its_receipts_at_zero() {
 }
 
 #[test]
-fn the_last_reading_of_a_gate_is_tried_again_and_its_loss_is_told() {
+fn a_gate_that_is_gone_before_its_last_reading_is_told_and_not_taken_for_unused() {
     let mut b = Bench::new(&sheet(1_000, 1_000, 0));
     b.attach();
     b.pay(1_000);
     b.send_down(MIB / 2);
     b.broken = true;
     b.tell(AccountInput::Detach);
-    assert_eq!(b.count(|a| matches!(a, AccountAction::Detach { .. })), 3);
     assert!(b.seen.contains(&AccountAction::Unread {
         bytes: ByteCount::new(MIB)
     }));
@@ -422,6 +421,31 @@ fn the_last_reading_of_a_gate_is_tried_again_and_its_loss_is_told() {
     // The same number cannot be attached again.
     let again = AccountInput::Attach { attachment: b.gate };
     assert_eq!(b.account.handle(b.now, again), Err(AccountError::Attachment));
+}
+
+#[test]
+fn the_last_reading_of_a_gate_is_waited_for_however_long_it_takes() {
+    let mut b = Bench::new(&sheet(1_000, 1_000, 0));
+    b.attach();
+    b.pay(1_000);
+    b.account.handle(b.now, AccountInput::Detach).unwrap();
+    let detach = std::iter::from_fn(|| b.account.poll_action()).find_map(|a| match a {
+        AccountAction::Detach { attachment, read } => Some((attachment, read)),
+        _ => None,
+    });
+    let (attachment, read) = detach.unwrap();
+    b.run(3_600_000);
+    assert!(b.account.is_closing());
+    // A device that comes back waits as well.
+    b.gate += 1;
+    b.account
+        .handle(b.now, AccountInput::Attach { attachment: b.gate })
+        .unwrap();
+    assert_eq!(b.account.attachment(), Some(attachment));
+    b.down = MIB / 2;
+    b.answer(attachment, read);
+    assert_eq!(b.account.record().down, ByteCount::new(MIB / 2));
+    assert_eq!(b.account.attachment(), Some(b.gate));
 }
 
 #[test]
