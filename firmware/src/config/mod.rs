@@ -95,6 +95,8 @@ pub struct RelayConfig {
     pub uplink_interface: Vec<InterfaceName>,
     /// Give guests the uplink's addresses, IPv4 and IPv6.
     pub masquerade: bool,
+    /// Every guest has an IPv6 /64 of its own (RFC 8273), so a binding takes all of it.
+    pub prefix_per_guest: bool,
     /// Answer who looks for relays on the guest link.
     pub discoverable: bool,
 }

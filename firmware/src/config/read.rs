@@ -170,6 +170,7 @@ fn relay(section: &Section<'_, '_>) -> Result<RelayConfig, ConfigError> {
         guest_interface,
         uplink_interface,
         masquerade: section.boolean("masquerade", true)?,
+        prefix_per_guest: section.boolean("prefix_per_guest", false)?,
         discoverable: section.boolean("discoverable", true)?,
     })
 }

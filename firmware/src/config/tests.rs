@@ -264,7 +264,7 @@ fn every_value_arrives() {
         "[node]\ndata_dir = \"/var/lib/turnpike\"\nname = \"café\"\n[chain]\nbackend = \"bitcoind\"\n\
          url = \"http://10.0.0.1:18443\"\ncookie = \"/c\"\nnetwork = \"regtest\"\npoll = \"1 min\"\n[relay]\n\
          enabled = true\nlisten = \"0.0.0.0:80\"\nguest_interface = [\"wlan0\", \"wlan1\"]\n\
-         uplink_interface = \"eth0\"\nmasquerade = false\ndiscoverable = false\n[price]\nup = \"1 sat/MiB\"\n\
+         uplink_interface = \"eth0\"\nmasquerade = false\nprefix_per_guest = true\ndiscoverable = false\n[price]\nup = \"1 sat/MiB\"\n\
          down = \"7 msat/MiB\"\nper_second = \"3 msat/s\"\nfree = \"1_500 kB\"\nfree_total = \"2 GiB\"\n\
          window_min = \"1 MiB\"\nwindow_max = \"1 GiB\"\n[channel]\ncapacity_min = \"20_000 sat\"\n\
          capacity_max = \"90000 sat\"\nlifetime_min = \"300 blocks\"\nlifetime_max = \"400 blocks\"\n\
@@ -281,6 +281,7 @@ fn every_value_arrives() {
     assert_eq!(config.chain.network, bitcoin::Network::Regtest);
     assert_eq!(config.chain.poll, Duration::from_secs(60));
     assert!(config.relay.enabled && !config.relay.masquerade && !config.relay.discoverable);
+    assert!(config.relay.prefix_per_guest);
     assert_eq!(config.relay.listen.port(), 80);
     assert_eq!(config.relay.guest_interface.len(), 2);
     assert_eq!(config.relay.uplink_interface[0].as_str(), "eth0");

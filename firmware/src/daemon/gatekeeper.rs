@@ -26,11 +26,20 @@ pub struct Resolved {
     pub binding: Result<Binding, ErrorCode>,
 }
 
+/// Where guests are.
+#[derive(Clone, Default)]
+pub struct GuestLinks {
+    /// Interfaces.
+    pub interfaces: Vec<InterfaceName>,
+    /// Every guest has an IPv6 /64 of its own (RFC 8273).
+    pub prefix_each: bool,
+}
+
 /// The kernel's side of selling and of buying.
 #[derive(Default)]
 pub struct Gatekeeper {
     gate: Option<Gate>,
-    guests: Vec<InterfaceName>,
+    guests: GuestLinks,
     survivors: BTreeSet<u16>,
     failed: bool,
     meter: Option<Meter>,
@@ -39,7 +48,7 @@ pub struct Gatekeeper {
 
 impl Gatekeeper {
     /// A relay's, with what survived a crash.
-    pub fn relay(&mut self, gate: Gate, guests: Vec<InterfaceName>, survivors: &[Survivor]) {
+    pub fn relay(&mut self, gate: Gate, guests: GuestLinks, survivors: &[Survivor]) {
         self.gate = Some(gate);
         self.guests = guests;
         self.survivors = survivors.iter().map(|s| s.reading.client.0).collect();
@@ -193,30 +202,38 @@ fn reading(r: &crate::gate::Reading) -> GateReading {
 }
 
 /// The device that has `first` on one of the guest links, with those of `more` that are its own too.
-async fn find(guests: &[InterfaceName], first: IpAddr, more: &[IpAddr]) -> Result<Binding, ErrorCode> {
-    for interface in guests {
+async fn find(guests: &GuestLinks, first: IpAddr, more: &[IpAddr]) -> Result<Binding, ErrorCode> {
+    for interface in &guests.interfaces {
         let Some(mac) = look_up(interface, first).await else {
             continue;
         };
         let mut binding = Binding::new(interface.clone(), mac);
-        add(&mut binding, first);
+        guests.add(&mut binding, first);
         for address in more {
             // An address of another device is refused, not ignored: the guest should know that it is not served.
             if look_up(interface, *address).await != Some(mac) {
                 return Err(ErrorCode::BindingRefused);
             }
-            add(&mut binding, *address);
+            guests.add(&mut binding, *address);
         }
         return Ok(binding);
     }
     Err(ErrorCode::BindingRefused)
 }
 
-fn add(binding: &mut Binding, address: IpAddr) {
-    match address {
-        IpAddr::V4(a) => binding.ipv4 = Some(a),
-        IpAddr::V6(a) if !binding.ipv6.contains(&a) => binding.ipv6.push(a),
-        IpAddr::V6(_) => {}
+impl GuestLinks {
+    fn add(&self, binding: &mut Binding, address: IpAddr) {
+        match address {
+            IpAddr::V4(a) => binding.ipv4 = Some(a),
+            IpAddr::V6(a) if binding.ipv6.contains(&a) => {}
+            // Its first /64, and all of it. What lies in another one is bound by itself.
+            IpAddr::V6(a) if self.prefix_each => match binding.ipv6_prefix {
+                None => binding.ipv6_prefix = Some(a),
+                Some(own) if own.segments()[..4] == a.segments()[..4] => {}
+                Some(_) => binding.ipv6.push(a),
+            },
+            IpAddr::V6(a) => binding.ipv6.push(a),
+        }
     }
 }
 
@@ -237,4 +254,32 @@ async fn look_up(interface: &InterfaceName, address: IpAddr) -> Option<Mac> {
         tokio::time::sleep(LOOKUP_PAUSE).await;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_with_a_64_of_its_own_is_bound_by_it_and_others_by_each_address() {
+        let addresses =
+            ["10.0.0.2", "fd00:1::5", "fd00:1::6", "fd00:1::6", "fd00:2::7"].map(|a| a.parse().unwrap());
+        let bound = |prefix_each| {
+            let guests = GuestLinks {
+                prefix_each,
+                ..GuestLinks::default()
+            };
+            let mut binding = Binding::new("g0".parse().unwrap(), Mac([2, 0, 0, 0, 0, 1]));
+            for address in addresses {
+                guests.add(&mut binding, address);
+            }
+            let single: Vec<String> = binding.ipv6.iter().map(Ipv6Addr::to_string).collect();
+            (binding.ipv6_prefix, single.join(" "))
+        };
+        assert_eq!(
+            bound(true),
+            (Some("fd00:1::5".parse().unwrap()), "fd00:2::7".into())
+        );
+        assert_eq!(bound(false), (None, "fd00:1::5 fd00:1::6 fd00:2::7".into()));
+    }
 }

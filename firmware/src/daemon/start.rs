@@ -1,7 +1,7 @@
 //! Start and end of the daemon.
 
 use super::core::{Ask, Core, CoreError, CoreHandle, FOLLOWER_KEY};
-use super::gatekeeper::Gatekeeper;
+use super::gatekeeper::{Gatekeeper, GuestLinks};
 use super::requests::Desk;
 use super::rows;
 use crate::chain::{Auth, Bitcoind, ChainTask, DEFAULT_PATIENCE, FollowerConfig, play_genesis};
@@ -335,6 +335,10 @@ fn open_gate(config: &Config) -> Result<(Gatekeeper, Option<Watcher>), StartErro
     let blame = |e: crate::gate::GateError| config.blame("relay.guest_interface", e, "run `turnpike doctor`");
     let watcher = Watcher::open().map_err(blame)?;
     let (gate, survivors): (Gate, Vec<Survivor>) = Gate::open(plan).map_err(blame)?;
-    gatekeeper.relay(gate, config.relay.guest_interface.clone(), &survivors);
+    let guests = GuestLinks {
+        interfaces: config.relay.guest_interface.clone(),
+        prefix_each: config.relay.prefix_per_guest,
+    };
+    gatekeeper.relay(gate, guests, &survivors);
     Ok((gatekeeper, Some(watcher)))
 }
