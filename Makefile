@@ -5,13 +5,14 @@
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench mcu cross
+.PHONY: help demo test check bench fuzz mcu cross
 
 help:
 	@echo 'make demo [CHAIN=bitcoind]  a whole sale on this machine: real traffic, paid by the window, settled'
 	@echo 'make test                   build, replay the golden vectors on a Cortex-M4, run every test'
 	@echo 'make check                  format, lints, docs, licences, no_std build, file sizes, words'
 	@echo 'make bench [ONLY=name]      measure; prints a table and writes target/bench.json'
+	@echo 'make fuzz [SECONDS=60]      feed hostile bytes and event lists to the protocol, each target that long (first build: 1 min)'
 	@echo 'make mcu                    the golden vectors on an emulated Cortex-M4, and its memory figures'
 	@echo 'make cross                  static binaries for the Pi (aarch64), run once under an emulator'
 
@@ -31,6 +32,10 @@ bench:
 	@scripts/setup.sh bench
 	cargo build --locked --release -p turnpike-firmware -p turnpike-tests --bins
 	target/release/bench $(ONLY)
+
+fuzz:
+	@scripts/setup.sh fuzz
+	@scripts/fuzz.sh $(or $(SECONDS),60) $(ONLY)
 
 mcu:
 	@scripts/setup.sh mcu

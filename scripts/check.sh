@@ -7,17 +7,20 @@ cd "$(dirname "$0")/.."
 max_rust_lines=600
 max_file_bytes=$((512 * 1024))
 
-# The firmware for the microcontroller is a workspace of its own.
+# The firmware for the microcontroller and the fuzz targets are workspaces of their own.
 mcu=protocol/mcu/Cargo.toml
+fuzz=protocol/fuzz/Cargo.toml
 
 fmt() {
     cargo fmt --all -- --check -l
     cargo fmt --manifest-path $mcu --all -- --check -l
+    cargo fmt --manifest-path $fuzz --all -- --check -l
 }
 
 lint() {
     cargo clippy --locked --workspace --all-targets -- -D warnings
     cargo clippy --manifest-path $mcu --target-dir target/mcu -p turnpike-mcu-log -- -D warnings
+    cargo clippy --locked --manifest-path $fuzz --target-dir target/fuzz --all-targets -- -D warnings
 }
 
 docs() {
@@ -36,11 +39,11 @@ deny() {
         fi
     fi
     local manifest
-    for manifest in Cargo.toml $mcu; do
+    for manifest in Cargo.toml $mcu $fuzz; do
         "$deny" --log-level warn --manifest-path $manifest --config deny.toml check bans licenses sources
     done
     if timeout 120 "$deny" --log-level error fetch db >/dev/null 2>&1; then
-        for manifest in Cargo.toml $mcu; do
+        for manifest in Cargo.toml $mcu $fuzz; do
             "$deny" --log-level warn --manifest-path $manifest --config deny.toml check advisories
         done
     else
