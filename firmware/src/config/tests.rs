@@ -357,7 +357,7 @@ fn the_example_shows_the_defaults() {
                 .is_some_and(|(key, _)| !key.contains(' '))
         })
         .count();
-    assert_eq!(every_key, 2 + 5 + 6 + 7 + 7 + 9 + 1);
+    assert_eq!(every_key, 2 + 5 + 7 + 7 + 7 + 9 + 1);
 }
 
 #[test]
