@@ -186,6 +186,8 @@ fn open_channel() -> Channel {
         role: Role::Payer,
         peer: relay(),
         state: "open".into(),
+        outcome: None,
+        ended_at_height: None,
         capacity_sat: Sat::new(50_000),
         total_msat: Msat::ZERO,
         expiry_height: BlockHeight::new(812_345),

@@ -33,6 +33,13 @@ fn short_sale(kind: ChainKind) {
     );
     sale.close();
     sale.assert_settled(&funding);
+    // The remainder goes home in a block of its own; what is left of the channel says how it ended.
+    wait_for("the channel's end on both sides", || {
+        sale.site.mine(1);
+        [&sale.site.relay, sale.client()]
+            .iter()
+            .all(|node| channel(node).is_some_and(|c| c["state"] == "over" && c["outcome"] == "settled"))
+    });
 }
 
 /// `turnpike channel open`, without `--yes`; gives what was shown before the question.

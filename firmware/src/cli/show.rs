@@ -300,7 +300,9 @@ fn channels(list: &[Channel]) -> String {
         vec![
             it.slot.to_string(),
             name(&it.role),
-            it.state.clone(),
+            it.outcome
+                .as_ref()
+                .map_or(it.state.clone(), |outcome| format!("{}, {outcome}", it.state)),
             short(&it.peer),
             sat(it.capacity_sat),
             msat(it.total_msat),

@@ -308,8 +308,12 @@ pub struct Channel {
     pub role: Role,
     /// The other side.
     pub peer: Hex<NodeId>,
-    /// One word: `accepted`, `unconfirmed`, `open`, `restored`, `closing`, `settled`, `over`.
+    /// One word: `accepted`, `unconfirmed`, `open`, `restored`, `closing`, `settled`, `refunded`, `over`.
     pub state: String,
+    /// How it ended, once it is over: `never funded`, `settled`, `refunded`, `given up`, `lost`, `unknown`.
+    pub outcome: Option<String>,
+    /// The height when it was over.
+    pub ended_at_height: Option<BlockHeight>,
     /// Locked in it.
     pub capacity_sat: Sat,
     /// Paid so far.

@@ -14,6 +14,7 @@ const fn place(table: Table) -> Place {
         Table::Peer => Place::Peer,
         Table::Receipt => Place::Receipt,
         Table::Buyer => Place::Buyer,
+        Table::History => Place::History,
     }
 }
 
@@ -68,6 +69,7 @@ pub struct Batch {
 enum Owned {
     Put(Place, Vec<u8>, Vec<u8>),
     Delete(Place, Vec<u8>),
+    DeleteAll(Place, Vec<u8>),
     Journal(Vec<u8>),
     ClearRestored,
 }
@@ -78,6 +80,7 @@ impl Batch {
         self.writes.push(match write {
             Write::Put { table, key, value } => Owned::Put(place(table), key, value),
             Write::Delete { table, key } => Owned::Delete(place(table), key),
+            Write::DeleteAll { table, prefix } => Owned::DeleteAll(place(table), prefix),
             Write::Journal { entry } => Owned::Journal(entry),
         });
     }
@@ -124,6 +127,10 @@ impl Batch {
                     value,
                 },
                 Owned::Delete(table, key) => StoreWrite::Delete { table: *table, key },
+                Owned::DeleteAll(table, prefix) => StoreWrite::DeleteAll {
+                    table: *table,
+                    prefix,
+                },
                 Owned::Journal(entry) => StoreWrite::Journal(entry),
                 Owned::ClearRestored => StoreWrite::ClearRestored,
             })

@@ -433,18 +433,30 @@ fn apply(txn: &redb::WriteTransaction, writes: &[Write<'_>]) -> Result<(), redb:
     for table in Table::ALL {
         let mut opened = None;
         for write in writes {
-            let (key, value) = match *write {
-                Write::Put { table: t, key, value } if t == table => (key, Some(value)),
-                Write::Delete { table: t, key } if t == table => (key, None),
-                _ => continue,
+            let here = match *write {
+                Write::Put { table, .. } | Write::Delete { table, .. } | Write::DeleteAll { table, .. } => {
+                    Some(table)
+                }
+                Write::Journal(_) | Write::ClearRestored => None,
             };
+            if here != Some(table) {
+                continue;
+            }
             let rows = match &mut opened {
                 Some(rows) => rows,
                 None => opened.insert(txn.open_table(definition(table))?),
             };
-            match value {
-                Some(value) => drop(rows.insert(key, value)?),
-                None => drop(rows.remove(key)?),
+            match *write {
+                Write::Put { key, value, .. } => drop(rows.insert(key, value)?),
+                Write::Delete { key, .. } => drop(rows.remove(key)?),
+                Write::DeleteAll { prefix, .. } => {
+                    let end = after_all(prefix);
+                    match end.as_deref() {
+                        Some(end) => rows.retain_in(prefix..end, |_, _| false)?,
+                        None => rows.retain_in(prefix.., |_, _| false)?,
+                    }
+                }
+                Write::Journal(_) | Write::ClearRestored => {}
             }
         }
     }
@@ -452,4 +464,14 @@ fn apply(txn: &redb::WriteTransaction, writes: &[Write<'_>]) -> Result<(), redb:
         txn.open_table(STORE)?.remove(RESTORED_KEY)?;
     }
     Ok(())
+}
+
+/// The first key after all that begin with `prefix`; `None` where there is none.
+fn after_all(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    if let Some(byte) = end.last_mut() {
+        *byte += 1;
+    }
+    Some(end)
 }

@@ -54,11 +54,13 @@ pub enum Table {
     Sale,
     /// Purchases, by relay key.
     Buyer,
+    /// Channels that are over, by slot.
+    History,
 }
 
 impl Table {
     /// Every table, in frozen order.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Table::Meta,
         Table::Payee,
         Table::Payer,
@@ -69,6 +71,7 @@ impl Table {
         Table::Chain,
         Table::Sale,
         Table::Buyer,
+        Table::History,
     ];
 
     /// The frozen name, as it stands in the file.
@@ -84,6 +87,7 @@ impl Table {
             Table::Chain => "chain",
             Table::Sale => "sale",
             Table::Buyer => "buyer",
+            Table::History => "history",
         }
     }
 }
@@ -106,6 +110,13 @@ pub enum Write<'a> {
         table: Table,
         /// The row's key.
         key: &'a [u8],
+    },
+    /// Removes every row whose key begins so.
+    DeleteAll {
+        /// The table.
+        table: Table,
+        /// The beginning of the rows' keys.
+        prefix: &'a [u8],
     },
     /// Appends an entry to the journal.
     Journal(&'a [u8]),

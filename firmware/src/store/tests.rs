@@ -497,3 +497,51 @@ fn a_thousand_journal_entries_cost_little_processor_time() {
     // The goal is 2 µs, a fifteenth of a signature check; one row per entry would cost 15 µs.
     assert!(per_entry < 4_000, "{per_entry} ns");
 }
+
+#[test]
+fn all_rows_whose_keys_begin_alike_go_together_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    Store::create(&path, Origin::New).unwrap();
+    let store = Store::open(&path).unwrap();
+    let keys: [&[u8]; 7] = [
+        &[1],
+        &[1, 255],
+        &[1, 255, 0],
+        &[1, 255, 255],
+        &[2],
+        &[255],
+        &[255, 255, 1],
+    ];
+    let left = |prefix: &[u8]| {
+        let puts = keys.iter().map(|key| Write::Put {
+            table: Table::Receipt,
+            key,
+            value: &[1],
+        });
+        let mut writes: Vec<_> = puts.collect();
+        writes.push(Write::Put {
+            table: Table::Peer,
+            key: prefix,
+            value: &[1],
+        });
+        writes.push(Write::DeleteAll {
+            table: Table::Receipt,
+            prefix,
+        });
+        store.commit(&writes).unwrap();
+        assert!(
+            store.read(Table::Peer, prefix).unwrap().is_some(),
+            "another table"
+        );
+        let rows = store.load(Table::Receipt).unwrap();
+        rows.into_iter().map(|row| row.key).collect::<Vec<_>>()
+    };
+    let others = |prefix: &[u8]| {
+        let kept = keys.iter().filter(|key| !key.starts_with(prefix));
+        kept.map(|key| key.to_vec()).collect::<Vec<_>>()
+    };
+    for prefix in [&[1, 255][..], &[1], &[255, 255], &[255], &[3]] {
+        assert_eq!(left(prefix), others(prefix), "{prefix:?}");
+    }
+}

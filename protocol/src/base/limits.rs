@@ -56,6 +56,8 @@ pub const MAX_CHANNELS_PER_PEER: usize = 2;
 /// Earlier channels of one client whose money may still be lost: those that wait for a block or to be deep in it. With
 /// [`MAX_CHANNELS_PER_PEER`] of them live at a time, more than a few mean that settlements do not confirm.
 pub const MAX_EARLIER_CHANNELS: usize = 8;
+/// Channels that are over and still listed: some 150 bytes each, and its newest receipts.
+pub const MAX_HISTORY: usize = 512;
 /// Receipts kept of one channel: each newer one says all that the older ones say, so these are for disputes about
 /// when. At one a minute, half an hour.
 pub const MAX_RECEIPTS_PER_CHANNEL: u32 = 32;

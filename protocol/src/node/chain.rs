@@ -8,7 +8,7 @@ use crate::crypto::Role;
 use crate::money::chain::{ChainAction, ChainEvent};
 use crate::money::channel::tx::{Claim, RecoveryData, Refund, RemainderScript, is_refund};
 use crate::money::channel::{
-    Candidate, PayeeAction, PayeeError, PayeeInput, PayeeRecord, PayeeState, PayerAction, PayerError,
+    Candidate, PayeeAction, PayeeError, PayeeInput, PayeeRecord, PayeeState, Payer, PayerAction, PayerError,
     PayerInput, PayerState, SettlerAction, TakenBack,
 };
 use crate::wire::{CloseNotice, CloseRequest, Ext, Funded, Payment, Signature};
@@ -151,6 +151,14 @@ impl Node {
             self.settler.spent(slot, txid, height.is_some());
             let _ = self.payee(now, slot, PayeeInput::Spent { txid, height, back });
         }
+        let is_remainder = |p: &Payer| match (p.record().state, p.record().remainder) {
+            (PayerState::Sweeping { txid, .. }, Some((vout, _))) => outpoint == Outpoint { txid, vout },
+            _ => false,
+        };
+        if self.payers.get(&slot).is_some_and(is_remainder) {
+            let _ = self.payer(slot, PayerInput::Swept { height });
+            return;
+        }
         if self
             .payers
             .get(&slot)
@@ -251,6 +259,9 @@ impl Node {
         if let Some((amount, back)) = lost {
             self.money_lost(now, slot, amount, back);
         }
+        if over {
+            self.retire_payee(slot, was, lost);
+        }
         result.map(|()| credited)
     }
 
@@ -259,8 +270,16 @@ impl Node {
         let Some(payer) = self.payers.get_mut(&slot) else {
             return Ok(());
         };
+        let was = payer.record().state;
         let result = payer.handle(&self.verifier, input);
         self.drain_payer(slot);
+        if self
+            .payers
+            .get(&slot)
+            .is_some_and(|p| p.record().state == PayerState::Over)
+        {
+            self.retire_payer(slot, was);
+        }
         result
     }
 
@@ -328,6 +347,7 @@ impl Node {
             }
             PayerAction::Refund => self.refund(slot),
             PayerAction::SweepRemainder => self.sweep(slot),
+            PayerAction::WatchRemainder => self.watch_payer(slot),
             PayerAction::Forget => self.chain(ChainAction::Unwatch { slot }),
         }
     }
@@ -422,7 +442,9 @@ impl Node {
         let Some(record) = self.payers.get(&slot).map(|p| p.record()) else {
             return;
         };
-        let (Some((vout, value)), PayerState::Spent { txid, .. }) = (record.remainder, record.state) else {
+        let (Some((vout, value)), PayerState::Spent { txid, .. } | PayerState::Sweeping { txid, .. }) =
+            (record.remainder, record.state)
+        else {
             return;
         };
         let Ok(keys) = self.keys.channel(Role::Payer, record.key_index) else {
@@ -454,6 +476,16 @@ impl Node {
         let Some(record) = self.payers.get(&slot).map(|p| p.record()) else {
             return;
         };
+        if let PayerState::Sweeping { height, .. } = record.state {
+            if let Ok(script) = RemainderScript::new(self.verifier.context(), &record.terms.payer_key) {
+                self.chain(ChainAction::Watch {
+                    slot,
+                    output_key: script.output_key,
+                    from: height,
+                });
+            }
+            return;
+        }
         let from = record.accept_until.minus(ACCEPT_BLOCKS + 1);
         if let Ok(script) = record.terms.funding_output(self.verifier.context()) {
             self.chain(ChainAction::Watch {

@@ -1,5 +1,6 @@
 //! From rows on disk to a running node, and back: load, fold, restore.
 
+use super::history::HistoryRecord;
 use super::purchase::Buying;
 use super::record::{
     ClientRecord, JournalEntry, LoadError, Meta, PeerRecord, ReceiptRecord, Table, Write, key_slot, node_key,
@@ -54,6 +55,7 @@ impl Node {
         let mut free = FreeRecord::default();
         let (mut payees, mut payers) = (BTreeMap::new(), BTreeMap::new());
         let (mut peers, mut clients, mut buyers) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut history = BTreeMap::new();
         let mut unanswered: Vec<(Receipt, ReceiptRecord)> = Vec::new();
         for (table, key, value) in &stored.rows {
             let corrupt = table.corrupt();
@@ -80,6 +82,10 @@ impl Node {
                 Table::Buyer => {
                     let record: BuyerRecord = read(*table, value)?;
                     buyers.push((node_key(key).ok_or(corrupt)?, record));
+                }
+                Table::History => {
+                    let record: HistoryRecord = read(*table, value)?;
+                    history.insert(key_slot(key).ok_or(corrupt)?, record);
                 }
                 Table::Receipt => {
                     let record: ReceiptRecord = read(*table, value)?;
@@ -144,6 +150,7 @@ impl Node {
             detaching: BTreeMap::new(),
             payees: machines,
             payers: BTreeMap::new(),
+            history,
             journalled,
             settle_queue: Vec::new(),
             connections: BTreeMap::new(),
@@ -201,6 +208,7 @@ impl Node {
                 Buying::new(Buyer::restore(node.config.buyer, relay, node.id(), record, now)),
             );
         }
+        node.retire_leftovers();
         node.sheet_changed(now);
         node.watch_all();
         Ok(node)
@@ -286,7 +294,8 @@ impl Node {
             payer_key,
         ) {
             let known = |p: &Payer| p.record().outpoint == Some(found.outpoint);
-            if self.payers.values().any(known) {
+            let ended = |h: &HistoryRecord| !h.payee && h.outpoint == Some(found.outpoint);
+            if self.payers.values().any(known) || self.history.values().any(ended) {
                 continue;
             }
             let record = PayerRecord {

@@ -15,6 +15,7 @@ mod chain;
 mod client;
 mod command;
 mod detach;
+pub mod history;
 mod load;
 mod peer;
 mod purchase;
@@ -43,6 +44,7 @@ use crate::wire::{ErrorCode, Message, PriceSheet, Signature, write_frame};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use bitcoin::ScriptBuf;
+use history::HistoryRecord;
 use peer::Peer;
 use purchase::Buying;
 use record::{Meta, PeerRecord, Write};
@@ -408,6 +410,8 @@ pub struct Node {
     detaching: BTreeMap<u16, detach::Detaching>,
     payees: BTreeMap<Slot, Payee>,
     payers: BTreeMap<Slot, Payer>,
+    /// Channels that are over.
+    history: BTreeMap<Slot, HistoryRecord>,
     /// Payees whose newest payments are in the journal only.
     journalled: BTreeSet<Slot>,
     settler: Settler,

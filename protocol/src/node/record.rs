@@ -3,7 +3,7 @@
 //! Every value starts with a format byte, then canonical postcard. A payment is appended to the journal and is in
 //! force from then on; folding writes the rows anew and empties the journal in one transaction.
 
-use crate::base::{Msat, NodeId, Slot};
+use crate::base::{ChannelId, Msat, NodeId, Slot};
 use crate::market::{AccountRecord, ReceiptError};
 use crate::wire::{self, Receipt, Signature};
 use alloc::vec::Vec;
@@ -30,11 +30,13 @@ pub enum Table {
     Receipt,
     /// [`crate::market::BuyerRecord`] by relay key.
     Buyer,
+    /// [`super::history::HistoryRecord`] by slot.
+    History,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 7] = [
+    pub const ALL: [Table; 8] = [
         Table::Meta,
         Table::Payee,
         Table::Payer,
@@ -42,13 +44,14 @@ impl Table {
         Table::Peer,
         Table::Receipt,
         Table::Buyer,
+        Table::History,
     ];
 
     /// The error for a row of this table that cannot be read.
     pub const fn corrupt(self) -> LoadError {
         let about = match self {
             Table::Meta => "the node",
-            Table::Payee | Table::Payer => "a channel",
+            Table::Payee | Table::Payer | Table::History => "a channel",
             Table::Client => "a client",
             Table::Peer => "a peer",
             Table::Receipt => "a receipt",
@@ -134,6 +137,13 @@ pub enum Write {
         /// Its key.
         key: Vec<u8>,
     },
+    /// Removes every row whose key begins so.
+    DeleteAll {
+        /// Where.
+        table: Table,
+        /// The beginning of their keys.
+        prefix: Vec<u8>,
+    },
     /// Appends to the journal.
     Journal {
         /// Postcard of a [`JournalEntry`].
@@ -202,10 +212,16 @@ pub fn key_slot(key: &[u8]) -> Option<Slot> {
 
 /// Key of a receipt row.
 pub fn receipt_key(receipt: &Receipt) -> Vec<u8> {
-    let mut key = receipt.relay.as_bytes().to_vec();
-    key.extend_from_slice(receipt.client.as_bytes());
-    key.extend_from_slice(receipt.channel.as_bytes());
+    let mut key = receipts_of(&receipt.relay, &receipt.client, &receipt.channel);
     key.extend_from_slice(&receipt.sequence.to_be_bytes());
+    key
+}
+
+/// What the keys of all receipts of a channel begin with.
+pub fn receipts_of(relay: &NodeId, client: &NodeId, channel: &ChannelId) -> Vec<u8> {
+    let mut key = relay.as_bytes().to_vec();
+    key.extend_from_slice(client.as_bytes());
+    key.extend_from_slice(channel.as_bytes());
     key
 }
 

@@ -4,7 +4,7 @@ use super::load::sheet_digest;
 use super::record::{Table, put, slot_key};
 use super::{Action, Node};
 use crate::base::limits::{DUST_P2TR_SAT, MAX_CHANNELS, MAX_CHANNELS_PER_PEER, MAX_UNFUNDED};
-use crate::base::{BlockHeight, ConnectionId, Instant, Msat, NodeId, Sat, Slot};
+use crate::base::{BlockHeight, ChannelId, ConnectionId, Instant, Msat, NodeId, Sat, Slot};
 use crate::crypto::Role;
 use crate::market::{AccountInput, Prices, Standing};
 use crate::money::chain::ChainAction;
@@ -291,7 +291,8 @@ impl Node {
             .iter()
             .find(|(_, p)| p.record().peer == peer && p.id() == Some(message.channel));
         let Some(slot) = found.map(|(s, _)| *s) else {
-            return self.refuse(connection, Kind::Resume, ErrorCode::UnknownChannel, 0);
+            let code = self.unknown(&peer, message.channel);
+            return self.refuse(connection, Kind::Resume, code, 0);
         };
         let room = self.room(slot);
         let input = PayeeInput::Resume {
@@ -394,7 +395,8 @@ impl Node {
             .iter()
             .find(|(_, p)| p.record().peer == peer && p.id() == Some(message.channel));
         let Some((slot, payee)) = found.map(|(s, p)| (*s, p)) else {
-            return self.refuse(connection, Kind::CloseRequest, ErrorCode::UnknownChannel, 0);
+            let code = self.unknown(&peer, message.channel);
+            return self.refuse(connection, Kind::CloseRequest, code, 0);
         };
         if !payee.is_open() {
             // Settled already, or waiting for the payer's newest signature: the next block does what is to be done.
@@ -415,6 +417,15 @@ impl Node {
             self.account(now, peer, AccountInput::Detach);
         }
         let _ = self.payee(now, slot, PayeeInput::Close);
+    }
+
+    /// What is said of a channel in which nothing can be paid any more.
+    fn unknown(&self, peer: &NodeId, channel: ChannelId) -> ErrorCode {
+        if self.was_paid_by(peer, channel) {
+            ErrorCode::Closing
+        } else {
+            ErrorCode::UnknownChannel
+        }
     }
 
     /// The least total that is worth a settlement of its own now: it must leave the payee an output.

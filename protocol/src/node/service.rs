@@ -139,7 +139,7 @@ impl Node {
         };
         let present = client.account.record().channel.map(|base| base.channel);
         // The account is told of another channel only when the gate has confirmed its binding.
-        let input = if present == Some(channel) {
+        let input = if present == Some(channel) && !over {
             AccountInput::Paid { total: counted }
         } else {
             AccountInput::Earlier {

@@ -122,6 +122,7 @@ impl Node {
             .values()
             .any(|p| p.record().peer == *id && p.is_seen())
             || self.payers.values().any(|p| p.record().peer == *id)
+            || self.peers.contains_key(id)
     }
 
     /// Keeps the store generation that a peer shows, once there is money between us: strangers leave no row.

@@ -2,6 +2,7 @@
 //! node from which it can be started again at any moment.
 
 mod detach;
+mod history;
 mod lost;
 mod receipts;
 
@@ -67,6 +68,10 @@ impl Disk {
         match write {
             Write::Put { table, key, value } => drop(self.rows.insert((table, key), value)),
             Write::Delete { table, key } => drop(self.rows.remove(&(table, key))),
+            Write::DeleteAll { table, prefix } => {
+                self.rows
+                    .retain(|(t, key), _| *t != table || !key.starts_with(&prefix));
+            }
             Write::Journal { entry } => self.journal.push(entry),
         }
     }
@@ -242,7 +247,12 @@ impl World {
             Action::Send { .. } => {}
             Action::Disconnect { code, .. } => panic!("node {who} hung up: {}", code.text()),
             Action::Chain(ChainAction::Watch { slot, output_key, .. }) => {
-                self.watched[who].insert(slot, output_key);
+                if self.watched[who].insert(slot, output_key) != Some(output_key) {
+                    // Blocks that are there already are looked at again.
+                    for (tx, height) in self.confirmed.clone() {
+                        self.sighting(&tx, Some(BlockHeight::new(height)), who, slot, output_key);
+                    }
+                }
             }
             Action::Chain(ChainAction::Unwatch { slot }) => {
                 self.watched[who].remove(&slot);
@@ -328,39 +338,52 @@ impl World {
         for &who in whom {
             let watched: Vec<(Slot, [u8; 32])> = self.watched[who].iter().map(|(s, k)| (*s, *k)).collect();
             for (slot, key) in watched {
-                for (vout, output) in tx.output.iter().enumerate() {
-                    if output.script_pubkey.as_bytes()[2..] == key {
-                        let outpoint = Outpoint {
-                            txid: txid(tx),
-                            vout: vout as u32,
-                        };
-                        let value = Sat::new(output.value.to_sat());
-                        let _ = self.nodes[who].handle(
-                            self.now,
-                            Input::Chain(ChainEvent::Funded {
-                                slot,
-                                outpoint,
-                                value,
-                                height,
-                            }),
-                        );
-                    }
-                }
-                let funding = self.nodes[who].channel(slot).and_then(|c| c.outpoint);
-                for input in &tx.input {
-                    if funding == Some(input.previous_output.into()) {
-                        let outpoint = funding.unwrap();
-                        let spent = ChainEvent::Spent {
-                            slot,
-                            outpoint,
-                            txid: txid(tx),
-                            tx: serialize(tx),
-                            height,
-                        };
-                        let _ = self.nodes[who].handle(self.now, Input::Chain(spent));
-                    }
-                }
+                self.sighting(tx, height, who, slot, key);
             }
+        }
+    }
+
+    fn sighting(
+        &mut self,
+        tx: &Transaction,
+        height: Option<BlockHeight>,
+        who: usize,
+        slot: Slot,
+        key: [u8; 32],
+    ) {
+        for (vout, output) in tx.output.iter().enumerate() {
+            if output.script_pubkey.as_bytes()[2..] == key {
+                let outpoint = Outpoint {
+                    txid: txid(tx),
+                    vout: vout as u32,
+                };
+                let value = Sat::new(output.value.to_sat());
+                let funded = ChainEvent::Funded {
+                    slot,
+                    outpoint,
+                    value,
+                    height,
+                };
+                let _ = self.nodes[who].handle(self.now, Input::Chain(funded));
+            }
+        }
+        let pays = |o: &Outpoint| {
+            let mut all = self.mempool.iter().chain(self.confirmed.iter().map(|(t, _)| t));
+            let script = all
+                .find(|t| txid(t) == o.txid)
+                .map(|t| &t.output[o.vout as usize].script_pubkey);
+            script.is_some_and(|s| s.as_bytes()[2..] == key)
+        };
+        let inputs = tx.input.iter().map(|i| Outpoint::from(i.previous_output));
+        for outpoint in inputs.filter(pays).collect::<Vec<_>>() {
+            let spent = ChainEvent::Spent {
+                slot,
+                outpoint,
+                txid: txid(tx),
+                tx: serialize(tx),
+                height,
+            };
+            let _ = self.nodes[who].handle(self.now, Input::Chain(spent));
         }
     }
 

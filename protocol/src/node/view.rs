@@ -49,6 +49,10 @@ pub struct ChannelView {
     pub funded_at: Option<BlockHeight>,
     /// One word.
     pub state: &'static str,
+    /// How it ended, once it is over.
+    pub outcome: Option<&'static str>,
+    /// The height when it was over.
+    pub ended_at: Option<BlockHeight>,
     /// The transaction that spent it, if any.
     pub spent_by: Option<Txid>,
     /// What the funding cost, as payer.
@@ -164,12 +168,14 @@ impl Node {
         self.rate
     }
 
-    /// Every channel, oldest first.
+    /// Every channel, oldest first; of those that are over the newest
+    /// [`MAX_HISTORY`](crate::base::limits::MAX_HISTORY).
     pub fn channels(&self) -> Vec<ChannelView> {
         let mut views: Vec<ChannelView> = self
             .payers
             .keys()
             .chain(self.payees.keys())
+            .chain(self.history.keys())
             .filter_map(|s| self.channel(*s))
             .collect();
         views.sort_by_key(|v| v.slot);
@@ -185,7 +191,7 @@ impl Node {
                 PayerState::Open if r.funded_at.is_none() => ("unconfirmed", None),
                 PayerState::Open => ("open", None),
                 PayerState::CloseAsked => ("closing", None),
-                PayerState::Spent { txid, .. } => ("settled", Some(txid)),
+                PayerState::Spent { txid, .. } | PayerState::Sweeping { txid, .. } => ("settled", Some(txid)),
                 PayerState::Over => ("over", None),
             };
             return Some(ChannelView {
@@ -200,12 +206,16 @@ impl Node {
                 outpoint: r.outpoint,
                 funded_at: r.funded_at,
                 state,
+                outcome: None,
+                ended_at: None,
                 spent_by,
                 funding_fee: r.funding_fee,
                 ceiling: Msat::ZERO,
             });
         }
-        let payee = self.payees.get(&slot)?;
+        let Some(payee) = self.payees.get(&slot) else {
+            return self.history_view(slot);
+        };
         let r = payee.record();
         let (state, spent_by) = match r.state {
             PayeeState::Open if r.outpoint.is_none() => ("accepted", None),
@@ -229,6 +239,8 @@ impl Node {
             outpoint: r.outpoint,
             funded_at: r.funded_at,
             state,
+            outcome: None,
+            ended_at: None,
             spent_by,
             funding_fee: Sat::ZERO,
             ceiling: self.ceilings(slot),

@@ -123,6 +123,8 @@ mod tests {
             outpoint: None,
             funded_at: None,
             state: "open",
+            outcome: None,
+            ended_at: None,
             spent_by: None,
             funding_fee: Sat::ZERO,
             ceiling: Msat::ZERO,
@@ -148,6 +150,8 @@ mod tests {
         let others = [
             ChannelView {
                 state: "closing",
+                outcome: None,
+                ended_at: None,
                 ..used_up.clone()
             },
             ChannelView {

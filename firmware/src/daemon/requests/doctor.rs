@@ -194,6 +194,8 @@ mod tests {
             }),
             funded_at: None,
             state: "closing",
+            outcome: None,
+            ended_at: None,
             spent_by: None,
             funding_fee: Sat::ZERO,
             ceiling: Msat::ZERO,

@@ -12,6 +12,8 @@ pub(super) fn channel(view: &ChannelView) -> control::Channel {
         role: role(view.role),
         peer: Hex(view.peer),
         state: view.state.to_owned(),
+        outcome: view.outcome.map(str::to_owned),
+        ended_at_height: view.ended_at,
         capacity_sat: view.capacity,
         total_msat: view.total,
         expiry_height: view.expiry,

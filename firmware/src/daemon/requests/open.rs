@@ -378,6 +378,8 @@ mod tests {
             outpoint: None,
             funded_at: None,
             state: "unconfirmed",
+            outcome: None,
+            ended_at: None,
             spent_by: None,
             funding_fee: Sat::ZERO,
             ceiling: Msat::ZERO,

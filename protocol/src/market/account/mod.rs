@@ -78,8 +78,8 @@ pub enum AccountInput {
         /// The channel.
         channel: ChannelId,
     },
-    /// The newest total that counts of a channel that paid before the present one. Lower than before when its money
-    /// was lost: debt, as for the present one.
+    /// The newest total that counts of a channel that paid before the present one, or that is over. Lower than before
+    /// when its money was lost: debt, as for the present one.
     Earlier {
         /// The channel.
         channel: ChannelId,

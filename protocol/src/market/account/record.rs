@@ -32,6 +32,8 @@ pub struct ChannelBase {
     /// What the receipts of this channel count its cost from: the cost before it, or what earlier channels paid if
     /// that is more (credit that came along was paid there).
     pub cost: Msat,
+    /// What it paid in all, once it is over.
+    pub over: Option<Msat>,
 }
 
 /// A channel that paid before the present one and whose money may still be lost.

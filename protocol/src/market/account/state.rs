@@ -74,7 +74,7 @@ impl Account {
     pub fn restore(config: AccountConfig, record: AccountRecord, now: Instant) -> Self {
         Account {
             config,
-            paid: Msat::ZERO,
+            paid: record.channel.and_then(|base| base.over).unwrap_or(Msat::ZERO),
             window: record.prices.default_window(ByteCount::ZERO),
             gate: None,
             next_attachment: None,
@@ -174,8 +174,9 @@ impl Account {
     /// Whether this channel can pay from now on: it pays already, or the one before can be remembered until its money
     /// is safe.
     pub fn has_place_for(&self, channel: ChannelId) -> bool {
-        let present = self.record.channel.map(|base| base.channel);
-        present.is_none_or(|present| present == channel) || self.record.earlier.iter().any(Option::is_none)
+        let present = self.record.channel.filter(|base| base.over.is_none());
+        present.is_none_or(|present| present.channel == channel)
+            || self.record.earlier.iter().any(Option::is_none)
     }
 
     /// The gate that is attached, if any.
@@ -347,7 +348,9 @@ impl Account {
         }
         let paid = self.record.paid_before.checked_add(self.paid);
         let paid = paid.ok_or(AccountError::Overflow)?;
-        if let Some(channel) = present {
+        // What an earlier channel paid may still be lost, unless it is over.
+        if let Some(channel) = present.filter(|_| self.record.channel.is_some_and(|base| base.over.is_none()))
+        {
             let free = self.record.earlier.iter_mut().find(|e| e.is_none());
             *free.ok_or(AccountError::Full)? = Some(EarlierChannel {
                 channel,
@@ -362,6 +365,7 @@ impl Account {
             down: self.record.down,
             open: self.record.open,
             cost: self.record.cost().max(self.record.paid_before),
+            over: None,
         });
         self.record.receipt = ReceiptMark {
             bytes: self.record.bytes(),
@@ -373,6 +377,11 @@ impl Account {
 
     fn take_earlier(&mut self, channel: ChannelId, total: Msat, over: bool) {
         let record = &mut self.record;
+        if let Some(base) = record.channel.as_mut().filter(|base| base.channel == channel) {
+            self.paid = total;
+            base.over = over.then_some(total);
+            return self.checkpoint();
+        }
         let known = |e: &EarlierChannel| e.channel == channel;
         let Some(place) = record.earlier.iter_mut().find(|e| e.as_ref().is_some_and(known)) else {
             return;

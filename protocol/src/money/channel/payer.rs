@@ -6,7 +6,9 @@
 
 use super::acceptance::Acceptance;
 use super::policy::deep;
+use super::tx::costs::REMAINDER_SPEND_VB;
 use super::tx::{PaymentDigest, RemainderScript, Terms, TermsError};
+use crate::base::limits::DUST_P2TR_SAT;
 use crate::base::{BlockHeight, ChannelId, FeeRate, Msat, NodeId, Outpoint, Sat, Slot, Txid};
 use crate::crypto::{Verifier, channel_id};
 use crate::wire::Signature;
@@ -34,6 +36,15 @@ pub enum PayerState {
     },
     /// Spent deep, and what was ours is ours; or never funded.
     Over,
+    /// Settled deep; the remainder is on its way home.
+    Sweeping {
+        /// The settlement.
+        txid: Txid,
+        /// Its block's height.
+        height: BlockHeight,
+        /// Height of the block in which the remainder went home, if it is in one.
+        swept: Option<BlockHeight>,
+    },
 }
 
 /// What a payer keeps on disk.
@@ -97,6 +108,11 @@ pub enum PayerInput<'a> {
         /// In a block of this height; `None` while unconfirmed.
         height: Option<BlockHeight>,
     },
+    /// The remainder of a deep settlement was spent, which only we can do.
+    Swept {
+        /// In a block of this height; `None` while unconfirmed.
+        height: Option<BlockHeight>,
+    },
     /// Blocks above this height are void.
     Reorg {
         /// The last height that holds.
@@ -147,6 +163,8 @@ pub enum PayerAction {
     Refund,
     /// Build and broadcast the transaction that brings the remainder home.
     SweepRemainder,
+    /// Watch the remainder's script from here on, instead of the funding's.
+    WatchRemainder,
     /// Nothing more to watch.
     Forget,
 }
@@ -304,6 +322,10 @@ impl Payer {
                 self.spent(txid, tx, height);
                 Ok(())
             }
+            PayerInput::Swept { height } => {
+                self.swept(height);
+                Ok(())
+            }
             PayerInput::Reorg { height } => {
                 self.reorganised(height);
                 Ok(())
@@ -384,7 +406,7 @@ impl Payer {
     }
 
     fn spent(&mut self, txid: Txid, tx: &[u8], height: Option<BlockHeight>) {
-        if self.record.state == PayerState::Over {
+        if matches!(self.record.state, PayerState::Over | PayerState::Sweeping { .. }) {
             return;
         }
         let state = PayerState::Spent { txid, height };
@@ -399,6 +421,15 @@ impl Payer {
         }
         if height.is_some() && self.record.remainder.is_some() {
             self.act(PayerAction::SweepRemainder);
+        }
+    }
+
+    fn swept(&mut self, at: Option<BlockHeight>) {
+        if let PayerState::Sweeping { swept, .. } = &mut self.record.state {
+            if at.is_some() && *swept != at {
+                *swept = at;
+                self.act(PayerAction::Persist);
+            }
         }
     }
 
@@ -419,6 +450,12 @@ impl Payer {
                 self.act(PayerAction::Persist);
             }
         }
+        if let PayerState::Sweeping { swept, .. } = &mut self.record.state {
+            if swept.is_some_and(|at| at > last) {
+                *swept = None;
+                self.act(PayerAction::Persist);
+            }
+        }
     }
 
     fn height(&mut self, height: BlockHeight) {
@@ -434,17 +471,44 @@ impl Payer {
                     self.act(PayerAction::Refund);
                 }
             }
-            PayerState::Spent { height: Some(at), .. } => {
-                let buried = height >= at.plus(deep(self.record.terms.capacity) - 1);
+            PayerState::Spent {
+                txid,
+                height: Some(at),
+            } => {
                 if self.record.remainder.is_some() {
                     self.act(PayerAction::SweepRemainder);
                 }
-                if buried {
-                    self.over();
+                match self.is_buried(at) {
+                    // Fees may keep the remainder waiting for long, and mempools forget.
+                    true if self.is_worth_sweeping() => {
+                        self.record.state = PayerState::Sweeping {
+                            txid,
+                            height: at,
+                            swept: None,
+                        };
+                        self.act(PayerAction::Persist);
+                        self.act(PayerAction::WatchRemainder);
+                    }
+                    true => self.over(),
+                    false => {}
                 }
             }
+            PayerState::Sweeping { swept: None, .. } => self.act(PayerAction::SweepRemainder),
+            PayerState::Sweeping { swept: Some(at), .. } if self.is_buried(at) => self.over(),
             _ => {}
         }
+    }
+
+    fn is_buried(&self, at: BlockHeight) -> bool {
+        self.height >= at.plus(deep(self.record.terms.capacity) - 1)
+    }
+
+    /// Whether the remainder brings anything at the lowest fee there is.
+    fn is_worth_sweeping(&self) -> bool {
+        let fee = FeeRate::MIN_RELAY.fee(REMAINDER_SPEND_VB).unwrap_or(Sat::ZERO);
+        self.record
+            .remainder
+            .is_some_and(|(_, value)| value.value() >= fee.value().saturating_add(DUST_P2TR_SAT))
     }
 
     fn pay(&mut self, step: Msat, ceiling: Msat) -> Result<(), PayerError> {
@@ -499,7 +563,7 @@ impl Payer {
                 self.act(PayerAction::SendClose);
                 Ok(())
             }
-            PayerState::Spent { .. } | PayerState::Over => Ok(()),
+            PayerState::Spent { .. } | PayerState::Sweeping { .. } | PayerState::Over => Ok(()),
         }
     }
 
