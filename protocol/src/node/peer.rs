@@ -3,6 +3,7 @@
 use super::Offer;
 use crate::base::{BlockHeight, Instant, Msat, NodeId, Slot};
 use crate::money::channel::tx::Terms;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// One session.
@@ -17,6 +18,8 @@ pub(super) struct Peer {
     pub relayed: Option<(Slot, BlockHeight)>,
     /// Channels by short name: the place in this list.
     pub shorts: Vec<Slot>,
+    /// What it was told last of these: totals taken, and whether any more are.
+    pub told: BTreeMap<Slot, (Msat, bool)>,
     /// What it sells, if we asked.
     pub offer: Option<Offer>,
     /// What we asked it to accept.
@@ -57,6 +60,7 @@ impl Peer {
             generation: 0,
             relayed: None,
             shorts: Vec::new(),
+            told: BTreeMap::new(),
             offer: None,
             asked: None,
             ready: Vec::new(),

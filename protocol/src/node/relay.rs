@@ -324,6 +324,7 @@ impl Node {
             return;
         };
         let short = peer.short(slot);
+        peer.told.insert(slot, (ceiling, open));
         self.send(
             connection,
             ChannelReady {
@@ -338,7 +339,7 @@ impl Node {
         );
     }
 
-    /// Tells payers what is accepted now: all of them, or the one of `only`.
+    /// Tells payers what is accepted now, where that changed: all of them, or the one of `only`.
     pub(super) fn say_ready(&mut self, only: Option<Slot>) {
         let known: Vec<(ConnectionId, Slot)> = self
             .connections
@@ -347,7 +348,17 @@ impl Node {
             .filter(|(_, s)| only.is_none_or(|o| o == *s))
             .collect();
         for (connection, slot) in known {
-            self.channel_ready(connection, slot);
+            let (Some(payee), Some(peer)) = (self.payees.get(&slot), self.connections.get(&connection))
+            else {
+                continue;
+            };
+            // A restored one is said again with every block: its payer answers with its newest signature, which is taken
+            // once the funding is deep.
+            let waits = payee.record().state == PayeeState::Restored;
+            let now = (self.ceilings(slot), payee.is_open());
+            if waits || peer.told.get(&slot) != Some(&now) {
+                self.channel_ready(connection, slot);
+            }
         }
     }
 

@@ -801,3 +801,26 @@ fn a_stranger_who_claims_to_know_a_younger_store_changes_nothing() {
     assert!(!written, "strangers leave no row");
     assert_eq!(world.nodes[RELAY].channels()[0].state, "open");
 }
+
+#[test]
+fn payers_are_told_what_is_taken_when_it_changes_and_not_with_every_block() {
+    let said = |world: &World| {
+        let ready = |e: &&Event| matches!(e, Event::ChannelReady { .. });
+        world.events[CLIENT].iter().filter(ready).count()
+    };
+    let mut world = World::ready();
+    // Nothing, the unconfirmed credit, the capacity.
+    assert_eq!(said(&world), 3);
+    world.buy(20);
+    world.traffic(15, 2 * MIB);
+    let before = said(&world);
+    world.mine(5);
+    assert_eq!(said(&world), before, "an open channel");
+    let slot = world.nodes[CLIENT].channels()[0].slot;
+    world.command(Command::Close { slot }).unwrap();
+    world.mine(1);
+    let closed = said(&world);
+    assert!(closed <= before + 1, "{closed}");
+    world.mine(20);
+    assert_eq!(said(&world), closed, "a spent channel");
+}
