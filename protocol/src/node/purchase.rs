@@ -98,9 +98,6 @@ impl Node {
             .map(|p| p.id)
             .ok_or(CommandError::NotConnected)?;
         self.buyer(now, relay, BuyerInput::Stop);
-        if let Some(peer) = self.connections.get_mut(&connection) {
-            peer.bound = false;
-        }
         Ok(())
     }
 
@@ -221,6 +218,10 @@ impl Node {
         peer.bound = true;
         peer.bind_asked = None;
         let relay = peer.id;
+        // It was stopped while the relay was binding it: nobody would close that binding otherwise.
+        if !self.buyers.get(&relay).is_some_and(Buying::is_active) {
+            return self.unbind(Some(connection));
+        }
         let liveness = Duration::from_millis(message.liveness_ms.max(SHORTEST_LIVENESS_MS).into());
         self.buyer(
             now,
@@ -433,7 +434,7 @@ impl Node {
                     counter,
                 },
             ),
-            BuyerAction::Stop { .. } => self.tell(connection, Stop { account: ACCESS }),
+            BuyerAction::Stop { .. } => self.unbind(connection),
             BuyerAction::AskReceipt { .. } => self.tell(connection, ReceiptRequest { account: ACCESS }),
             BuyerAction::SignReceipt { sequence } => self.sign_receipt(connection, relay, sequence),
             BuyerAction::RefuseReceipt { reason, .. } => self.refuse_receipt(connection, relay, reason),
@@ -443,6 +444,14 @@ impl Node {
                 self.notify(Event::Progress { relay, view });
             }
         }
+    }
+
+    /// Tells the relay to close the binding. It counts it and keeps the credit.
+    fn unbind(&mut self, connection: Option<ConnectionId>) {
+        if let Some(peer) = connection.and_then(|c| self.connections.get_mut(&c)) {
+            peer.bound = false;
+        }
+        self.tell(connection, Stop { account: ACCESS });
     }
 
     fn pay_failed(&mut self, now: Instant, relay: NodeId) {

@@ -824,3 +824,49 @@ fn payers_are_told_what_is_taken_when_it_changes_and_not_with_every_block() {
     world.mine(20);
     assert_eq!(said(&world), closed, "a spent channel");
 }
+
+#[test]
+fn who_stops_buying_gives_its_binding_back_and_goes_on_later_with_its_credit() {
+    let mut world = World::ready();
+    world.buy(8);
+    world.traffic(2, MIB);
+    let used = world.passed();
+    world.command(Command::StopBuying { connection: LINK }).unwrap();
+    assert_eq!(world.nodes[RELAY].accounts(world.now)[0].gate, None);
+    assert!(world.gate.is_empty());
+    // Neither side has anything to wake up for.
+    assert_eq!(world.nodes[CLIENT].next_timeout(), None);
+    assert_eq!(world.nodes[RELAY].next_timeout(), None);
+    world.traffic(60, MIB);
+    assert_eq!(world.passed(), used);
+    let paid = world.total(CLIENT);
+    let credit = paid / PRICE * MIB - used;
+    world.buy(credit / MIB);
+    world.traffic(10, MIB);
+    assert!(world.passed() - used >= credit / MIB * MIB - 1_500);
+    assert_eq!(world.total(CLIENT), paid, "the credit is used first");
+}
+
+#[test]
+fn a_purchase_that_is_stopped_while_it_is_being_bound_leaves_nothing_bound() {
+    let mut world = World::ready();
+    let bytes = Some(ByteCount::new(MIB));
+    let max = Msat::new(40_000_000);
+    let connection = LINK;
+    let client = &mut world.nodes[CLIENT];
+    for command in [
+        Command::Buy {
+            connection,
+            bytes,
+            max,
+        },
+        Command::StopBuying { connection },
+    ] {
+        client.handle(world.now, Input::Command(command)).unwrap();
+    }
+    // The question to bind is under way; the answer finds nobody who buys.
+    world.drain();
+    assert!(world.gate.is_empty());
+    assert_eq!(world.nodes[CLIENT].next_timeout(), None);
+    assert_eq!(world.total(CLIENT), 0);
+}

@@ -224,6 +224,8 @@ impl Buyer {
             return Some(BuyerAction::RefuseReceipt { sequence, reason });
         }
         if let Some(account) = pending.stop.take() {
+            // The relay closes the binding; whoever buys again binds anew.
+            self.bound = None;
             return Some(BuyerAction::Stop { account });
         }
         if let Some(amount) = pending.need.take() {
