@@ -6,6 +6,7 @@
 //! folder of seeds that the caller names; read a clock; draw randomness.
 //! How to run it, and how to take a finding apart: `protocol/fuzz/README.md`.
 
+pub mod channel;
 pub mod decode;
 mod parties;
 pub mod seeds;
