@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
 targets=("${@:2}")
-[ "${#targets[@]}" -gt 0 ] || targets=(decode session channel)
+[ "${#targets[@]}" -gt 0 ] || targets=(decode session channel node)
 
 out=target/fuzz
 RUSTC_WRAPPER=$PWD/scripts/coverage.sh cargo build --locked --release --manifest-path protocol/fuzz/Cargo.toml \

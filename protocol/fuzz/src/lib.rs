@@ -8,6 +8,7 @@
 
 pub mod channel;
 pub mod decode;
+pub mod node;
 mod parties;
 pub mod seeds;
 pub mod session;

@@ -122,6 +122,23 @@ impl Keys {
         })
     }
 
+    /// The same keys once more, for fuzzers that start a node thousands of times: stretching a seed takes milliseconds.
+    #[cfg(feature = "vectors")]
+    pub fn twin(&self) -> Keys {
+        Keys {
+            signer: self.signer.clone(),
+            session: self.session.clone(),
+            recovery: self.recovery.clone(),
+            coin: self.coin,
+            identity: self.identity,
+            node: self.node,
+            payer: self.payer,
+            payee: self.payee,
+            account: self.account,
+            fingerprint: self.fingerprint,
+        }
+    }
+
     /// Which chain kind these keys are for.
     pub fn coin(&self) -> CoinType {
         self.coin

@@ -12,6 +12,7 @@ pub use bitcoin::secp256k1::schnorr::Signature;
 
 /// Signs with any key pair. Its context is blinded once, when it is made, not at every signature: that is three
 /// times as fast, and nonces are BIP340's own, derived from key and digest.
+#[cfg_attr(feature = "vectors", derive(Clone))]
 pub struct Signer {
     context: Secp256k1<SignOnly>,
 }

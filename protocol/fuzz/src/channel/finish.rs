@@ -59,8 +59,11 @@ impl World {
             );
             let left = CAPACITY.value() - owed.to_sat_ceil().value();
             let kept = to(&remainder);
+            // A payee on an old backup may have sent a settlement of more before it forgot.
+            let least = CAPACITY.value() - self.signed.to_sat_ceil().value();
+            let right = kept == left || (self.forgot && kept >= least && kept < left);
             assert!(
-                kept == left || (kept == 0 && left < 330),
+                right || (kept == 0 && least < 330),
                 "the payer keeps {kept} of {left}"
             );
             assert!(to(&payout(PAYEE)) > 0, "the payee got nothing");
