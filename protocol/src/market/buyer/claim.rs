@@ -63,7 +63,11 @@ impl Buyer {
         let most = Quantity {
             up: raise(record.up),
             down: raise(record.down),
-            seconds: seconds(record.open).saturating_add(unseen),
+            // Time that costs nothing is nobody's business.
+            seconds: match self.offer.as_ref().map(|offer| offer.prices.per_second()) {
+                Some(Msat::ZERO) => u64::MAX,
+                _ => seconds(record.open).saturating_add(unseen),
+            },
         };
         let cost = u128::from(self.own_cost().value());
         let lossy = cost * (1_000_000 + u128::from(self.config.loss_ppm)) / 1_000_000;
@@ -136,7 +140,15 @@ impl Buyer {
             self.over_claim();
             return;
         }
-        self.record.lag = self.claimed.saturating_sub(self.counted());
+        let lag = self.claimed.saturating_sub(self.counted());
+        // What passed while nobody counted here belongs to no order of this run.
+        if core::mem::take(&mut self.returned) {
+            let unseen = lag.saturating_sub(self.record.lag);
+            if let Some(order) = self.order.as_mut() {
+                order.used_before = order.used_before.saturating_add(unseen);
+            }
+        }
+        self.record.lag = lag;
         self.take_grant(claim.granted);
         // The flag may be older than the grant beside it: a gate that drops has less than a segment left.
         self.exhausted = claim.exhausted && self.claimed.saturating_add(SEGMENT) >= claim.granted;

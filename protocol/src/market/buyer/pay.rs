@@ -49,8 +49,7 @@ impl Buyer {
             if self.left() > ByteCount::ZERO {
                 self.state = BuyerState::Paid;
             } else {
-                self.state = BuyerState::Stopped(StopReason::MaxSpent);
-                self.order = None;
+                self.stop(StopReason::MaxSpent);
                 self.pending.checkpoint = true;
             }
             return;

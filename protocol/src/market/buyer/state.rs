@@ -24,6 +24,12 @@ pub struct Buyer {
     pub(super) channel: Option<Paying>,
     pub(super) bound: Option<Binding>,
     pub(super) order: Option<Order>,
+    /// What the last order came to, once it is over.
+    ended: Option<Ended>,
+    /// Since when the session is gone whose end we did not ask for.
+    away: Option<Instant>,
+    /// This side comes from a record: the relay's first claim tells what passed meanwhile.
+    pub(super) returned: bool,
     pub(super) state: BuyerState,
     pub(super) flight: Option<Flight>,
     pub(super) claim: Option<(Claim, u32)>,
@@ -64,6 +70,15 @@ pub(super) struct Binding {
 pub(super) struct Order {
     pub bytes: Option<ByteCount>,
     pub used_before: ByteCount,
+    pub spent: Msat,
+    pub max: Msat,
+}
+
+/// The figures of an order that is over, as they stood then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ended {
+    pub ordered: Option<ByteCount>,
+    pub used: ByteCount,
     pub spent: Msat,
     pub max: Msat,
 }
@@ -149,6 +164,9 @@ impl Buyer {
             channel: None,
             bound: None,
             order: None,
+            ended: None,
+            away: None,
+            returned: record.channel.is_some(),
             state: BuyerState::Idle,
             flight: None,
             claim: None,
@@ -225,7 +243,7 @@ impl Buyer {
         }
         if let Some(account) = pending.stop.take() {
             // The relay closes the binding; whoever buys again binds anew.
-            self.bound = None;
+            (self.bound, self.away) = (None, None);
             return Some(BuyerAction::Stop { account });
         }
         if let Some(amount) = pending.need.take() {
@@ -250,13 +268,11 @@ impl Buyer {
 
     /// The purchase, for displays.
     pub fn view(&self) -> BuyerView {
-        let order = self.order;
+        let order = self.order.map(|order| self.figures(&order)).or(self.ended);
         BuyerView {
             state: self.state,
-            ordered: order.and_then(|order| order.bytes),
-            used: order.map_or(ByteCount::ZERO, |order| {
-                self.used().saturating_sub(order.used_before)
-            }),
+            ordered: order.and_then(|order| order.ordered),
+            used: order.map_or(ByteCount::ZERO, |order| order.used),
             left: self.left(),
             spent: order.map_or(Msat::ZERO, |order| order.spent),
             max: order.map_or(Msat::ZERO, |order| order.max),
@@ -315,9 +331,25 @@ impl Buyer {
         record.closed_cost.saturating_add(stretch.unwrap_or(Msat::ZERO))
     }
 
-    pub(super) fn end(&mut self, reason: StopReason) {
+    fn figures(&self, order: &Order) -> Ended {
+        Ended {
+            ordered: order.bytes,
+            used: self.used().saturating_sub(order.used_before),
+            spent: order.spent,
+            max: order.max,
+        }
+    }
+
+    /// The order is over; what it came to stays to be seen until the next one.
+    pub(super) fn stop(&mut self, reason: StopReason) {
         self.state = BuyerState::Stopped(reason);
-        self.order = None;
+        if let Some(order) = self.order.take() {
+            self.ended = Some(self.figures(&order));
+        }
+    }
+
+    pub(super) fn end(&mut self, reason: StopReason) {
+        self.stop(reason);
         self.pending.pay = None;
         self.pending.stop = self.bound.map(|binding| binding.account);
     }
@@ -348,6 +380,7 @@ impl Buyer {
                 liveness,
             } => {
                 self.record.granted = granted;
+                self.catch_up(now);
                 self.bound = Some(Binding {
                     account,
                     liveness,
@@ -359,6 +392,8 @@ impl Buyer {
                 self.read_meter(now);
             }
             BuyerInput::Unbound => {
+                // The relay's clock goes on until it notices.
+                self.away = self.bound.map(|binding| binding.clock).or(self.away);
                 self.bound = None;
                 (self.claim, self.offered) = (None, None);
                 self.pending = Pending {
@@ -378,6 +413,9 @@ impl Buyer {
             BuyerInput::PayFailed => {
                 if let (Some(flight), Some(channel)) = (self.flight.take(), self.channel.as_mut()) {
                     channel.total = channel.total.saturating_sub(flight.amount);
+                    if let Some(order) = self.order.as_mut() {
+                        order.spent = order.spent.saturating_sub(flight.amount);
+                    }
                     self.end(StopReason::PayFailed);
                 }
             }
@@ -390,6 +428,7 @@ impl Buyer {
                 });
             }
             BuyerInput::Buy { bytes, max } => {
+                self.ended = None;
                 self.order = Some(Order {
                     bytes,
                     used_before: self.used(),
@@ -427,6 +466,7 @@ impl Buyer {
             self.claimed = ByteCount::ZERO;
             self.exhausted = false;
             self.flight = None;
+            self.returned = false;
             (self.claim, self.offered) = (None, None);
             if let Some(order) = self.order.as_mut() {
                 order.used_before = ByteCount::ZERO;
@@ -552,9 +592,21 @@ impl Buyer {
         self.meter.reads
     }
 
+    /// The time between a session that broke and the next one, as far as the relay's clock may have gone on.
+    fn catch_up(&mut self, now: Instant) {
+        if let Some(since) = self.away.take().filter(|_| self.is_open()) {
+            let silent = Duration::from_secs(SILENT_SECONDS);
+            self.record.open = self.record.open + now.since(since).min(silent);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.left() > ByteCount::ZERO || self.record.acknowledged > self.own_cost()
+    }
+
     fn run_clock(&mut self, now: Instant) {
         // The relay's clock runs while there is credit; so does ours, which thus is never behind it.
-        let open = self.left() > ByteCount::ZERO || self.record.acknowledged > self.own_cost();
+        let open = self.is_open();
         if let Some(binding) = self.bound.as_mut() {
             if open {
                 self.record.open = self.record.open + now.since(binding.clock);

@@ -7,12 +7,16 @@ use crate::wire::{BindingClass, PriceSheet};
 const MIB: u64 = 1 << 20;
 
 fn prices(up: u64, down: u64) -> Prices {
+    prices_and_time(up, down, 0)
+}
+
+fn prices_and_time(up: u64, down: u64, per_second: u64) -> Prices {
     let sheet = PriceSheet {
         version: 1,
         valid_until: BlockHeight::new(1_000),
         up: Msat::new(up),
         down: Msat::new(down),
-        per_second: Msat::ZERO,
+        per_second: Msat::new(per_second),
         free: ByteCount::ZERO,
         window_min: ByteCount::new(128 << 10),
         window_max: ByteCount::new(64 << 20),
@@ -23,6 +27,11 @@ fn prices(up: u64, down: u64) -> Prices {
 
 /// A buyer that counted 100 MiB each way at 100 and 1,000 msat per MiB, in ten seconds.
 fn buyer() -> (Buyer, Instant) {
+    buyer_at(0)
+}
+
+/// The same, at so many millisatoshi a second.
+fn buyer_at(per_second: u64) -> (Buyer, Instant) {
     let start = Instant::from_micros(1_000_000);
     let now = start + Duration::from_secs(10);
     let config = BuyerConfig::default();
@@ -32,7 +41,7 @@ fn buyer() -> (Buyer, Instant) {
         BuyerInput::Offer {
             sheet_id: 0,
             sheet: SheetHash::from_bytes([4; 32]),
-            prices: prices(100, 1_000),
+            prices: prices_and_time(100, 1_000, per_second),
         },
         BuyerInput::Channel {
             channel: ChannelId::from_bytes([3; 32]),
@@ -79,7 +88,11 @@ fn answer(buyer: &mut Buyer, now: Instant) {
 }
 
 fn believed(change: impl Fn(&mut Claim)) -> bool {
-    let (mut buyer, now) = buyer();
+    believed_at(0, change)
+}
+
+fn believed_at(per_second: u64, change: impl Fn(&mut Claim)) -> bool {
+    let (mut buyer, now) = buyer_at(per_second);
     let mut claim = Claim {
         up: ByteCount::new(100 * MIB),
         down: ByteCount::new(100 * MIB),
@@ -107,12 +120,117 @@ fn each_figure_is_believed_to_its_tolerance_and_not_one_more() {
     assert!(!believed(
         |c| (c.up, c.down) = (ByteCount::new(most), ByteCount::new(most))
     ));
-    assert!(believed(|c| c.seconds = 15));
-    assert!(!believed(|c| c.seconds = 16));
+    assert!(believed_at(1, |c| c.seconds = 15));
+    assert!(!believed_at(1, |c| c.seconds = 16));
+    // Time that costs nothing accuses nobody.
+    assert!(believed(|c| c.seconds = u64::MAX));
     // 2 % of 110,000, and 250 for the constant at the dearer price, and 1 for rounding.
     assert!(believed(|c| c.cost = Msat::new(112_451)));
     assert!(!believed(|c| c.cost = Msat::new(112_452)));
     assert!(!believed(|c| c.up = ByteCount::MAX));
+}
+
+#[test]
+fn what_an_order_came_to_stays_to_be_seen_when_it_is_over() {
+    for over in [BuyerInput::Stop, BuyerInput::Refused(ErrorCode::Blocked)] {
+        let (mut buyer, now) = buyer();
+        let paid = buyer.view();
+        assert_eq!(paid.used, ByteCount::new(200 * MIB));
+        buyer.handle(now, over).unwrap();
+        let view = buyer.view();
+        assert!(matches!(view.state, BuyerState::Stopped(_)));
+        assert_eq!(
+            (view.ordered, view.used, view.spent, view.max),
+            (paid.ordered, paid.used, paid.spent, paid.max)
+        );
+    }
+}
+
+#[test]
+fn what_the_money_side_could_not_pay_is_not_spent() {
+    let (mut buyer, now) = buyer();
+    let before = buyer.view().spent;
+    // 20 MiB more are granted than used: time to pay.
+    buyer
+        .handle(
+            now,
+            BuyerInput::Ack {
+                total: Msat::ZERO,
+                granted: ByteCount::new(201 * MIB),
+            },
+        )
+        .unwrap();
+    assert!(buyer.view().spent > before, "a payment is under way");
+    buyer.handle(now, BuyerInput::PayFailed).unwrap();
+    assert_eq!(buyer.view().state, BuyerState::Stopped(StopReason::PayFailed));
+    assert_eq!(buyer.view().spent, before);
+}
+
+#[test]
+fn while_a_session_is_broken_the_clock_goes_on_as_the_relays_does() {
+    for (away, counted) in [(20, 30), (500, 40)] {
+        let (mut buyer, now) = buyer_at(1);
+        buyer.handle(now, BuyerInput::Unbound).unwrap();
+        let back = now + Duration::from_secs(away);
+        let bound = BuyerInput::Bound {
+            account: AccountId(0),
+            granted: ByteCount::new(300 * MIB),
+            liveness: Duration::from_secs(30),
+        };
+        buyer.handle(back, bound).unwrap();
+        assert_eq!(buyer.record().open, Duration::from_secs(counted), "{away} s away");
+    }
+}
+
+#[test]
+fn what_passed_while_nobody_counted_belongs_to_no_later_order() {
+    let (old, now) = buyer();
+    let record = *old.record();
+    let ids = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+    let mut buyer = Buyer::restore(BuyerConfig::default(), ids.0, ids.1, record, now);
+    let inputs = [
+        BuyerInput::Offer {
+            sheet_id: 0,
+            sheet: SheetHash::from_bytes([4; 32]),
+            prices: prices(100, 1_000),
+        },
+        BuyerInput::Channel {
+            channel: ChannelId::from_bytes([3; 32]),
+            total: Msat::ZERO,
+            ceiling: Msat::MAX,
+            capacity: Msat::new(1_000_000_000),
+        },
+        BuyerInput::Buy {
+            bytes: Some(ByteCount::new(5 * MIB)),
+            max: Msat::new(1_000_000),
+        },
+        BuyerInput::Bound {
+            account: AccountId(0),
+            granted: ByteCount::new(300 * MIB),
+            liveness: Duration::from_secs(30),
+        },
+        BuyerInput::Usage(Claim {
+            up: ByteCount::new(100 * MIB),
+            down: ByteCount::new(160 * MIB),
+            seconds: 10,
+            cost: Msat::new(170_000),
+            granted: ByteCount::new(300 * MIB),
+            exhausted: false,
+        }),
+    ];
+    for input in inputs {
+        buyer.handle(now, input).unwrap();
+        while let Some(action) = buyer.poll_action() {
+            if let BuyerAction::ReadMeter { read } = action {
+                let (up, down) = (ByteCount::ZERO, ByteCount::ZERO);
+                buyer.handle(now, BuyerInput::Meter { read, up, down }).unwrap();
+            }
+        }
+    }
+    let view = buyer.view();
+    assert_eq!(view.claimed, ByteCount::new(260 * MIB), "the claim was judged");
+    assert_ne!(view.state, BuyerState::Done);
+    assert_eq!(view.used, ByteCount::ZERO, "of this order nothing is used yet");
 }
 
 #[test]
