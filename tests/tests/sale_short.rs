@@ -22,6 +22,22 @@ fn short_sale(kind: ChainKind) {
     end(&mut buy).unwrap();
     sale.assert_paid(3);
 
+    // Whoever called whom: both know where the other is.
+    let client = std::net::IpAddr::from(sale.site.lab.client4(0));
+    let place = |answer: &serde_json::Value| {
+        let address: std::net::SocketAddr = answer["address"]
+            .as_str()
+            .expect("an address")
+            .parse()
+            .expect("host and port");
+        address
+    };
+    let relay = &sale.site.relay;
+    assert_eq!(place(&relay.ask(&["status"])["sessions"][0]).ip(), client);
+    assert_eq!(place(&relay.ask(&["clients"])["clients"][0]).ip(), client);
+    let called = &sale.client().ask(&["status"])["sessions"][0];
+    assert_eq!(place(called), sale.site.relay_address());
+
     let mut buy = purchase(sale.client(), 1);
     sale.assert_cut();
     end(&mut buy).unwrap();

@@ -174,7 +174,8 @@ pub struct SessionStatus {
     pub connection: u64,
     /// Who.
     pub peer: Hex<NodeId>,
-    /// Where, host and port.
+    /// Where, host and port; of a peer that called us the port that it calls from. `null` only in the moment in which it
+    /// goes.
     pub address: Option<String>,
 }
 

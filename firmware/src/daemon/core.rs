@@ -34,6 +34,8 @@ pub enum Ask {
     Command(Command, oneshot::Sender<Result<(), CommandError>>),
     /// A look at the node.
     Look(Box<dyn FnOnce(&Node) + Send>),
+    /// Where the peers of the live sessions are.
+    Remotes(oneshot::Sender<BTreeMap<ConnectionId, SocketAddr>>),
     /// A question to the store.
     Store(Box<dyn FnOnce(&Store) + Send>),
     /// A binding was resolved on the link, or not.
@@ -92,6 +94,16 @@ impl CoreHandle {
         let (reply, answer) = oneshot::channel();
         let look = Box::new(move |store: &Store| drop(reply.send(read(store))));
         self.asks.send(Ask::Store(look)).map_err(|_| Down)?;
+        answer.await.map_err(|_| Down)
+    }
+
+    /// Where the peers of the live sessions are, whoever called whom.
+    ///
+    /// # Errors
+    /// [`Down`].
+    pub async fn remotes(&self) -> Result<BTreeMap<ConnectionId, SocketAddr>, Down> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Remotes(reply)).map_err(|_| Down)?;
         answer.await.map_err(|_| Down)
     }
 
@@ -324,6 +336,7 @@ impl Core {
                 let _ = reply.send(self.node.handle(now, Input::Command(command)));
             }
             Ask::Look(read) => read(&self.node),
+            Ask::Remotes(reply) => drop(reply.send(self.remotes.clone())),
             Ask::Store(read) => read(&self.store),
             Ask::Resolved(resolved) => {
                 let client = resolved.client;

@@ -13,9 +13,10 @@ impl Desk {
             .core
             .look(move |n| (n.accounts(now), n.view().sessions))
             .await?;
+        let addresses = self.addresses().await?;
         let address = |client: NodeId| {
             let (connection, _) = sessions.iter().rev().find(|(_, peer)| *peer == client)?;
-            self.called_at(*connection).map(|a| a.to_string())
+            addresses.get(connection).map(ToString::to_string)
         };
         let clients = accounts
             .iter()

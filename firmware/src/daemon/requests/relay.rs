@@ -317,6 +317,19 @@ impl Desk {
             .copied()
     }
 
+    /// Where the peers of all sessions are: for those that we called, where they can be called again.
+    pub(super) async fn addresses(&self) -> Result<BTreeMap<ConnectionId, SocketAddr>, Failed> {
+        let mut addresses = self.core.remotes().await?;
+        for (connection, address) in &mut addresses {
+            // An IPv4 peer of a socket for both families; a scope stays as it is.
+            if let IpAddr::V4(plain) = address.ip().to_canonical() {
+                *address = SocketAddr::new(plain.into(), address.port());
+            }
+            *address = self.called_at(*connection).unwrap_or(*address);
+        }
+        Ok(addresses)
+    }
+
     fn remember(&self, connection: ConnectionId, address: SocketAddr) {
         let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
         called.insert(connection, address);

@@ -41,10 +41,11 @@ impl Desk {
             clients: count(clients),
             prices,
         });
+        let addresses = self.addresses().await?;
         let session = |(connection, peer): &(ConnectionId, NodeId)| SessionStatus {
             connection: connection.0,
             peer: Hex(*peer),
-            address: self.called_at(*connection).map(|a| a.to_string()),
+            address: addresses.get(connection).map(ToString::to_string),
         };
         let mut warnings = warnings(&view, relay.is_some(), unconfirmed);
         if wallet_hangs {
