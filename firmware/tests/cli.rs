@@ -1035,3 +1035,40 @@ fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found.sort();
     found
 }
+
+#[test]
+fn the_daemon_and_the_command_line_look_for_the_configuration_in_the_same_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("turnpike");
+    std::fs::create_dir(&own).unwrap();
+    let named = folder.path().join("named.toml");
+    std::fs::write(&named, "[node]\n").unwrap();
+    let told = |program: &str, words: &[&str], variable: Option<&Path>| {
+        let mut command = Command::new(program);
+        command.args(words).env("XDG_CONFIG_HOME", folder.path());
+        match variable {
+            Some(path) => command.env("TURNPIKE_CONFIG", path),
+            None => command.env_remove("TURNPIKE_CONFIG"),
+        };
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let text = String::from_utf8(output.stderr).unwrap();
+        let (_, told) = text.split_once(": ").unwrap();
+        told.to_owned()
+    };
+    let (daemon, owner) = (env!("CARGO_BIN_EXE_turnpiked"), env!("CARGO_BIN_EXE_turnpike"));
+    for there in [false, true] {
+        if there {
+            std::fs::write(own.join("turnpike.toml"), "[node]\n").unwrap();
+        }
+        assert_eq!(told(daemon, &[], None), told(owner, &["status"], None));
+        assert_eq!(
+            told(daemon, &[], Some(&named)),
+            told(owner, &["status"], Some(&named))
+        );
+        assert!(told(daemon, &[], Some(&named)).contains("named.toml"));
+        if there && !Path::new("/etc/turnpike/turnpike.toml").exists() {
+            assert!(told(daemon, &[], None).contains(&*own.to_string_lossy()));
+        }
+    }
+}

@@ -3,21 +3,21 @@
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use turnpike_firmware::config::Config;
+use turnpike_firmware::config::{Config, config_file};
 use turnpike_firmware::daemon::{StartError, run};
 
 /// Sells, buys and forwards metered bandwidth.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// The configuration file.
-    #[arg(long, env = "TURNPIKE_CONFIG", default_value = "/etc/turnpike/turnpike.toml")]
-    config: PathBuf,
+    /// The configuration file [default: /etc/turnpike/turnpike.toml, else ~/.config/turnpike/turnpike.toml].
+    #[arg(long, env = "TURNPIKE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let config = match Config::read(&options.config) {
+    let config = match Config::read(&config_file(options.config.as_deref())) {
         Ok(config) => config,
         Err(error) => return fail(&error, 2),
     };

@@ -1,9 +1,9 @@
 //! Where this node's files are.
 
 use super::Failure;
-use crate::config::Config;
+use crate::config::{Config, config_file, is_root, user_folder};
 use crate::control::SOCKET;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the owner said about it.
 #[derive(Clone, Debug)]
@@ -15,19 +15,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The configuration file: the one that was named, else the system's, else the user's. Where neither is there, the
-    /// one that `init` makes.
+    /// The configuration file: see [`config_file`].
     pub(super) fn config_path(&self) -> PathBuf {
-        if let Some(path) = &self.config {
-            return path.clone();
-        }
-        let system = PathBuf::from("/etc/turnpike/turnpike.toml");
-        match user_folder("XDG_CONFIG_HOME", ".config") {
-            Some(folder) if !system.exists() && (folder.join("turnpike.toml").exists() || !is_root()) => {
-                folder.join("turnpike.toml")
-            }
-            _ => system,
-        }
+        config_file(self.config.as_deref())
     }
 
     /// The configuration.
@@ -57,20 +47,4 @@ impl Place {
     pub(super) fn socket(&self) -> Result<PathBuf, Failure> {
         Ok(self.data_dir()?.join(SOCKET))
     }
-}
-
-fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
-    let named = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
-    let folder = named(variable).or_else(|| named("HOME").map(|home| home.join(below_home)))?;
-    Some(folder.join("turnpike"))
-}
-
-fn is_root() -> bool {
-    Path::new("/proc/self")
-        .metadata()
-        .is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0)
 }

@@ -9,6 +9,7 @@
 mod document;
 mod error;
 mod example;
+mod place;
 mod preflight;
 mod quantity;
 mod read;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use error::ConfigError;
 pub use example::example;
+pub use place::{config_file, is_root, user_folder};
 
 use crate::gate::InterfaceName;
 use std::collections::BTreeMap;
