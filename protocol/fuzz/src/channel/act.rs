@@ -94,7 +94,10 @@ impl World {
             PayerAction::SendClose => self.flight.push_back(Sent::Close),
             PayerAction::Refund => self.refund(),
             PayerAction::SweepRemainder => self.sweep(),
-            PayerAction::Fund | PayerAction::Broadcast | PayerAction::Forget => {}
+            PayerAction::Fund
+            | PayerAction::Broadcast
+            | PayerAction::WatchRemainder
+            | PayerAction::Forget => {}
         }
     }
 
@@ -126,6 +129,7 @@ impl World {
 
     /// The remainder goes home: what the payer found is what the settlement holds.
     fn sweep(&mut self) {
+        self.chain.sweeping = true;
         let record = self.payer.record();
         let (Some((vout, value)), Some((tx, _))) = (record.remainder, &self.chain.spent) else {
             panic!("a remainder is swept that is not there");

@@ -24,6 +24,9 @@ pub(super) struct Chain {
     /// What waits to spend the funding.
     pub mempool: Vec<Transaction>,
     pub spent: Option<(Transaction, u32)>,
+    /// What brings the payer's remainder home waits, or is in this block.
+    pub sweeping: bool,
+    pub swept: Option<u32>,
 }
 
 impl Chain {
@@ -62,6 +65,8 @@ impl Chain {
             dark: true,
             mempool: Vec::new(),
             spent: None,
+            sweeping: false,
+            swept: None,
         }
     }
 
@@ -72,6 +77,11 @@ impl Chain {
         if fund && !self.void && self.funded_at.is_none() {
             self.funded_at = Some(self.height);
         }
+        // Its `1 CSV` keeps it out of the settlement's own block.
+        let settled = self.spent.as_ref().is_some_and(|(_, at)| *at < self.height);
+        if spend.is_some() && settled && self.sweeping && self.swept.is_none() {
+            self.swept = Some(self.height);
+        }
         let ripe: Vec<&Transaction> = self.mempool.iter().filter(|t| self.ripe(t)).collect();
         if let (Some(which), Some(_), None, false) = (spend, self.funded_at, &self.spent, ripe.is_empty()) {
             self.spent = Some((ripe[which % ripe.len()].clone(), self.height));
@@ -80,7 +90,7 @@ impl Chain {
 
     /// Whether the next blocks hold nothing, whatever the input says.
     pub fn idle(&self) -> bool {
-        let waiting = self.funded_at.is_none() && !self.void;
+        let waiting = (self.funded_at.is_none() && !self.void) || (self.sweeping && self.swept.is_none());
         !waiting && (self.funded_at.is_none() || self.spent.is_some() || self.mempool.is_empty())
     }
 
@@ -94,6 +104,8 @@ impl Chain {
         self.height = last;
         self.funded_at = self.funded_at.filter(|at| *at <= last);
         self.spent = self.spent.take().filter(|(_, at)| *at <= last);
+        self.swept = self.swept.filter(|at| *at <= last);
+        self.sweeping &= self.spent.is_some();
         BlockHeight::new(last)
     }
 

@@ -271,6 +271,10 @@ impl World {
             (None, Some(tx)) if at.is_some() => Some((tx.clone(), None)),
             _ => None,
         };
+        if let (PAYER, Some(at)) = (who, self.chain.swept) {
+            let height = Some(BlockHeight::new(at));
+            let _ = self.payer(PayerInput::Swept { height });
+        }
         let Some((tx, height)) = seen else { return };
         let id = txid(&tx);
         if who == PAYER {

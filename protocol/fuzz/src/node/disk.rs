@@ -26,6 +26,10 @@ impl Disk {
                 self.rows.insert((table, key), value);
             }
             Write::Delete { table, key } => drop(self.rows.remove(&(table, key))),
+            Write::DeleteAll { table, prefix } => {
+                self.rows
+                    .retain(|(t, key), _| *t != table || !key.starts_with(&prefix));
+            }
             Write::Journal { entry } => {
                 let line: JournalEntry = wire::decode(&entry).expect("a line that was written can be read");
                 self.hold(line.slot, line.total);
