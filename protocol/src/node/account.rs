@@ -90,6 +90,10 @@ impl Node {
         };
         match (code, live) {
             (None, Some(_)) => self.send_usage(now, id),
+            // Whatever it was about to pay: it gets nothing for it.
+            (Some(ErrorCode::Blocked), Some(connection)) => {
+                self.refuse(connection, Kind::Payment, ErrorCode::Blocked, 0);
+            }
             (Some(code), Some(connection)) => self.send(
                 connection,
                 Problem {

@@ -214,13 +214,13 @@ impl Node {
         self.buyer_channel(now, connection);
     }
 
-    /// Asks for the service account, paid from this channel.
-    pub(super) fn ask_binding(&mut self, connection: ConnectionId, slot: Slot) {
+    /// Asks for the service account, paid from this channel; false while the relay is not ready for that.
+    pub(super) fn ask_binding(&mut self, connection: ConnectionId, slot: Slot) -> bool {
         let Some(peer) = self.connections.get(&connection) else {
-            return;
+            return false;
         };
         let (Some(ready), Some(offer)) = (peer.ready.iter().find(|r| r.slot == slot), peer.offer) else {
-            return;
+            return false;
         };
         let request = BindRequest {
             account: super::ACCESS,
@@ -230,6 +230,7 @@ impl Node {
             ext: Ext::default(),
         };
         self.send(connection, request);
+        true
     }
 
     pub(super) fn headers(&mut self, now: Instant, connection: ConnectionId, message: &Headers) {
@@ -251,6 +252,7 @@ impl Node {
         self.notify(Event::PeerProblem {
             connection,
             code: message.code,
+            about: message.about,
             detail: message.detail,
         });
         self.buyer_problem(now, connection, message);

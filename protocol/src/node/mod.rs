@@ -237,6 +237,8 @@ pub enum Event {
         connection: ConnectionId,
         /// Why.
         code: ErrorCode,
+        /// Number of the kind of message that it refused; 0 for none in particular.
+        about: u16,
         /// A number that belongs to the code.
         detail: u64,
     },

@@ -28,8 +28,10 @@ pub(super) struct Peer {
     pub ready: Vec<Ready>,
     /// The service account is open on its side.
     pub bound: bool,
-    /// When it was asked last to open the service account, until it did.
-    pub bind_asked: Option<Instant>,
+    /// The question to open the service account, until it did.
+    pub bind_asked: Option<BindAsked>,
+    /// Questions since the moment beside them.
+    pub binds: (Instant, u8),
 }
 
 /// A channel that we asked for.
@@ -39,6 +41,17 @@ pub(super) struct Asked {
     pub terms: Terms,
     /// Index of our keys.
     pub key_index: u32,
+}
+
+/// A binding that we asked for.
+#[derive(Clone, Copy)]
+pub(super) struct BindAsked {
+    /// The channel that pays.
+    pub slot: Slot,
+    /// When.
+    pub at: Instant,
+    /// It was refused.
+    pub refused: bool,
 }
 
 /// A channel that the peer said it is ready for.
@@ -66,6 +79,7 @@ impl Peer {
             ready: Vec::new(),
             bound: false,
             bind_asked: None,
+            binds: (Instant::default(), 0),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Where a purchase meets the channel that pays for it and the session that it runs over.
 
 use super::load::sheet_hash;
+use super::peer::BindAsked;
 use super::record::{ReceiptRecord, Table, claim_key, put};
 use super::{ACCESS, Action, CommandError, Event, Node};
+use crate::base::limits::{BINDS_WITHIN_SECS, MAX_BINDS};
 use crate::base::{ByteCount, ConnectionId, Duration, Instant, Msat, NodeId, Slot};
 use crate::market::{
     Buyer, BuyerAction, BuyerInput, BuyerRecord, BuyerState, Claim, Prices, ReceiptError, receipt_digest,
@@ -102,26 +104,40 @@ impl Node {
     }
 
     fn bind_if_needed(&mut self, now: Instant, connection: ConnectionId, relay: NodeId) {
-        let bound = self.connections.get(&connection).is_none_or(|p| p.bound);
-        let Some(buying) = self.buyers.get(&relay).filter(|b| b.is_active() && !bound) else {
+        let Some(buying) = self.buyers.get(&relay).filter(|b| b.is_active()) else {
             return;
         };
-        if let Some(slot) = buying.slot {
-            self.ask_binding(connection, slot);
-            if let Some(peer) = self.connections.get_mut(&connection) {
-                peer.bind_asked = Some(now);
-            }
+        let (Some(slot), Some(peer)) = (buying.slot, self.connections.get_mut(&connection)) else {
+            return;
+        };
+        // Offer and channels each say that it may be time; one question is enough.
+        let waits = |asked: &BindAsked| asked.slot == slot && !asked.refused && now < asked.at + BIND_AGAIN;
+        if peer.bound || peer.bind_asked.as_ref().is_some_and(waits) {
+            return;
+        }
+        if now.since(peer.binds.0) >= Duration::from_secs(BINDS_WITHIN_SECS) {
+            peer.binds = (now, 0);
+        }
+        // Below what the relay takes; what is left over waits for the next turn.
+        let refused = peer.binds.1.saturating_add(1) >= MAX_BINDS;
+        if !refused && !self.ask_binding(connection, slot) {
+            return;
+        }
+        if let Some(peer) = self.connections.get_mut(&connection) {
+            peer.binds.1 = peer.binds.1.saturating_add(u8::from(!refused));
+            let at = now;
+            peer.bind_asked = Some(BindAsked { slot, at, refused });
         }
     }
 
     /// When a binding that was asked for in vain is asked for again.
     pub(super) fn next_rebind(&self) -> Option<Instant> {
-        let asked = self.connections.values().filter_map(|p| p.bind_asked).min();
-        asked.map(|at| at + BIND_AGAIN)
+        let asked = self.connections.values().filter_map(|p| p.bind_asked);
+        asked.map(|asked| asked.at + BIND_AGAIN).min()
     }
 
     pub(super) fn tick_bindings(&mut self, now: Instant) {
-        let due = |p: &super::peer::Peer| p.bind_asked.is_some_and(|at| at + BIND_AGAIN <= now);
+        let due = |p: &super::peer::Peer| p.bind_asked.is_some_and(|asked| asked.at + BIND_AGAIN <= now);
         let late: Vec<(ConnectionId, NodeId)> = self
             .connections
             .iter()
@@ -275,6 +291,7 @@ impl Node {
             // The binding is gone, the money is not: open it again.
             ErrorCode::UnknownAccount | ErrorCode::NoLiveness | ErrorCode::BindingDrift => {
                 peer.bound = false;
+                peer.bind_asked = None;
                 self.buyer(now, relay, BuyerInput::Unbound);
                 self.bind_if_needed(now, connection, relay);
             }
@@ -283,6 +300,9 @@ impl Node {
                 Some(Kind::Payment | Kind::BindRequest)
             ) =>
             {
+                if let Some(asked) = peer.bind_asked.as_mut() {
+                    asked.refused = true;
+                }
                 self.buyer(now, relay, BuyerInput::Refused(code));
             }
             _ => {}
@@ -450,6 +470,7 @@ impl Node {
     fn unbind(&mut self, connection: Option<ConnectionId>) {
         if let Some(peer) = connection.and_then(|c| self.connections.get_mut(&c)) {
             peer.bound = false;
+            peer.bind_asked = None;
         }
         self.tell(connection, Stop { account: ACCESS });
     }

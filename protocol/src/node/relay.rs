@@ -131,7 +131,7 @@ impl Node {
         if self
             .clients
             .get(&peer)
-            .is_some_and(|c| c.account.record().standing == Standing::Blocked)
+            .is_some_and(|c| c.account.standing() == Standing::Blocked)
         {
             return Err(ErrorCode::Blocked);
         }
@@ -304,6 +304,15 @@ impl Node {
             Ok(_) => self.channel_ready(connection, slot),
             Err(PayeeError::Refused(ErrorCode::ExposureFull))
                 if self.payees.get(&slot).is_some_and(Payee::is_open) =>
+            {
+                self.channel_ready(connection, slot)
+            }
+            // It knows all that was paid, and takes no more: the payer pays over another channel.
+            Err(PayeeError::Refused(ErrorCode::Closing))
+                if self
+                    .payees
+                    .get(&slot)
+                    .is_some_and(|p| p.record().total >= message.total) =>
             {
                 self.channel_ready(connection, slot)
             }

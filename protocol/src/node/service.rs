@@ -89,7 +89,10 @@ impl Node {
         if message.account != ACCESS || !bound {
             return Err((ErrorCode::UnknownAccount, 0));
         }
-        // Never take money for service that cannot be given.
+        // Never take money for service that cannot be given, or will not be.
+        if client.account.standing() == Standing::Blocked {
+            return Err((ErrorCode::Blocked, 0));
+        }
         if self.gate_down {
             return Err((ErrorCode::GateDown, 0));
         }
@@ -264,7 +267,7 @@ impl Node {
         if client.binds.1 > MAX_BINDS {
             return Err(ErrorCode::TooFast);
         }
-        if client.account.record().standing == Standing::Blocked {
+        if client.account.standing() == Standing::Blocked {
             return Err(ErrorCode::Blocked);
         }
         if client.gate.is_some_and(|gate| self.detaching.contains_key(&gate)) {

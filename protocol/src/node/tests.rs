@@ -5,6 +5,7 @@ mod detach;
 mod history;
 mod lost;
 mod receipts;
+mod refused;
 
 use super::record::{Table, Write};
 use super::*;
@@ -12,7 +13,7 @@ use crate::base::{BlockHeight, ByteCount, Duration, Outpoint};
 use crate::crypto::{CoinType, Seed};
 use crate::market::BuyerState;
 use crate::money::channel::tx::txid;
-use crate::wire::BindingClass;
+use crate::wire::{BindingClass, Kind};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::{Amount, Transaction, TxOut, transaction};
@@ -110,6 +111,10 @@ struct World {
     /// The gate closes nothing; how often it was asked to.
     gate_stuck: bool,
     tries: usize,
+    /// Bindings that the client asked for.
+    binds: usize,
+    /// What a node may hang up for.
+    hangs_up: Option<ErrorCode>,
     meter: (u64, u64),
     mempool: Vec<Transaction>,
     confirmed: Vec<(Transaction, u32)>,
@@ -154,6 +159,8 @@ impl World {
             disks,
             gate: Map::new(),
             gate_stuck: false,
+            binds: 0,
+            hangs_up: None,
             tries: 0,
             meter: (0, 0),
             mempool: Vec::new(),
@@ -236,6 +243,8 @@ impl World {
                 self.disks[who].write(write);
             }
             Action::Send { frame, .. } if self.linked => {
+                let message = crate::wire::read_frame(&frame).unwrap();
+                self.binds += usize::from(message.kind() == Kind::BindRequest);
                 let _ = self.nodes[1 - who].handle(
                     now,
                     Input::Frame {
@@ -245,6 +254,13 @@ impl World {
                 );
             }
             Action::Send { .. } => {}
+            Action::Disconnect { code, .. } if self.hangs_up == Some(code) => {
+                self.linked = false;
+                for node in &mut self.nodes {
+                    node.handle(now, Input::Disconnected { connection: LINK })
+                        .unwrap();
+                }
+            }
             Action::Disconnect { code, .. } => panic!("node {who} hung up: {}", code.text()),
             Action::Chain(ChainAction::Watch { slot, output_key, .. }) => {
                 if self.watched[who].insert(slot, output_key) != Some(output_key) {

@@ -183,6 +183,7 @@ impl Desk {
                     connection,
                     code,
                     detail,
+                    ..
                 }) if connection == course.relay.connection && code != ErrorCode::UnknownAccount => {
                     // An account that is not open is opened again without anybody's help.
                     step(responder, refusal::peer(code, detail).to_string());

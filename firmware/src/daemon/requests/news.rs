@@ -125,6 +125,7 @@ fn event_of(event: Event) -> control::Event {
             connection,
             code,
             detail,
+            ..
         } => E::PeerProblem {
             connection: connection.0,
             code: code.number(),

@@ -13,7 +13,7 @@ use turnpike_protocol::base::limits::MAX_CONNECTIONS;
 use turnpike_protocol::base::{ConnectionId, NodeId};
 use turnpike_protocol::crypto::Verifier;
 use turnpike_protocol::node::{Command, Event, Offer, read_sheet};
-use turnpike_protocol::wire::ErrorCode;
+use turnpike_protocol::wire::{ErrorCode, Kind};
 
 /// How long one address may take to answer, handshake included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
@@ -206,6 +206,7 @@ impl Desk {
                         connection: c,
                         code,
                         detail,
+                        ..
                     }) if c == connection => {
                         return Err(refusal::peer(code, detail));
                     }
@@ -343,10 +344,19 @@ impl Desk {
 /// Turns what goes wrong on this session into the failure of a request that waits for it.
 pub(super) fn trouble(event: &Event, relay: &Relay) -> Result<(), Failed> {
     match event {
+        // What becomes of another channel is not what the request waits for.
+        Event::PeerProblem { about, .. }
+            if [Kind::Resume, Kind::CloseRequest]
+                .map(Kind::number)
+                .contains(about) =>
+        {
+            Ok(())
+        }
         Event::PeerProblem {
             connection,
             code,
             detail,
+            ..
         } if *connection == relay.connection => Err(refusal::peer(*code, *detail)),
         Event::PeerGone { connection, .. } if *connection == relay.connection => {
             let error = format!("the session with relay {} ended", Hex(relay.node));

@@ -166,6 +166,13 @@ impl Account {
             .min()
     }
 
+    /// How the owner wants this client to be served, also where a reading of the gate still stands before it.
+    pub fn standing(&self) -> Standing {
+        self.turn
+            .and_then(|turn| turn.standing)
+            .unwrap_or(self.record.standing)
+    }
+
     /// What must be persisted at a checkpoint.
     pub const fn record(&self) -> &AccountRecord {
         &self.record
@@ -310,8 +317,7 @@ impl Account {
                 }
             }
             AccountInput::Standing(standing) => {
-                let newest = self.turn.and_then(|turn| turn.standing);
-                if newest.unwrap_or(self.record.standing) != standing {
+                if self.standing() != standing {
                     self.begin_turn(now, None, Some(standing));
                 }
             }

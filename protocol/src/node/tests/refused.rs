@@ -1,0 +1,143 @@
+//! What a relay refuses, and how a client goes on.
+
+use super::*;
+use crate::market::{Standing, StopReason};
+
+fn open_another(world: &mut World) {
+    world
+        .command(Command::Open {
+            connection: LINK,
+            capacity: Sat::new(50_000),
+            lifetime: None,
+        })
+        .unwrap();
+    world.mine(7);
+}
+
+fn unlink(world: &mut World) {
+    world.unlink_quietly(RELAY);
+    world.give(RELAY, Input::Disconnected { connection: LINK });
+}
+
+fn state(world: &World) -> BuyerState {
+    world.nodes[CLIENT].purchases()[0].1.state
+}
+
+#[test]
+fn however_often_a_session_breaks_each_new_one_asks_for_one_binding() {
+    let mut world = World::ready();
+    open_another(&mut world);
+    world.buy(40);
+    world.traffic(1, MIB);
+    for _ in 0..4 {
+        unlink(&mut world);
+        let before = world.binds;
+        // A relay hangs up on who asks too often, and that would be a panic here.
+        world.link();
+        world.command(Command::AskOffer { connection: LINK }).unwrap();
+        assert_eq!(world.binds - before, 1);
+        world.traffic(1, MIB);
+    }
+    let before = world.passed();
+    world.traffic(4, MIB);
+    assert!(
+        world.passed() > before + 3 * MIB,
+        "it is served after all of that"
+    );
+}
+
+#[test]
+fn a_client_that_is_blocked_pays_nothing_more_and_is_told() {
+    let mut world = World::ready();
+    world.buy(40);
+    world.traffic(2, MIB);
+    world.hangs_up = Some(ErrorCode::Blocked);
+    let client = world.nodes[CLIENT].id();
+    let stand = Command::Stand {
+        client,
+        standing: Standing::Blocked,
+    };
+    world.nodes[RELAY]
+        .handle(world.now, Input::Command(stand))
+        .unwrap();
+    world.drain();
+    let paid = world.total(CLIENT);
+    assert_eq!(
+        state(&world),
+        BuyerState::Stopped(StopReason::Refused(ErrorCode::Blocked))
+    );
+    let passed = world.passed();
+    world.traffic(5, MIB);
+    // It comes back and tries again.
+    world.link();
+    world.command(Command::AskOffer { connection: LINK }).unwrap();
+    world.buy(8);
+    world.traffic(5, MIB);
+    assert_eq!(
+        state(&world),
+        BuyerState::Stopped(StopReason::Refused(ErrorCode::Blocked))
+    );
+    assert_eq!(
+        (world.total(CLIENT), world.total(RELAY), world.passed()),
+        (paid, paid, passed)
+    );
+}
+
+#[test]
+fn a_payment_of_a_client_that_is_blocked_is_refused() {
+    let mut world = World::ready();
+    world.buy(40);
+    world.traffic(2, MIB);
+    // The block and a payment cross: the payment is on its way when the relay's owner blocks the client.
+    let client = world.nodes[CLIENT].id();
+    let paid = world.total(RELAY);
+    world.hangs_up = Some(ErrorCode::Blocked);
+    let stand = Command::Stand {
+        client,
+        standing: Standing::Blocked,
+    };
+    world.nodes[RELAY]
+        .handle(world.now, Input::Command(stand))
+        .unwrap();
+    // Not drained: the client knows nothing yet and uses up its window.
+    for passed in world.gate.values_mut() {
+        passed.down = passed.limit;
+        world.meter.1 = passed.up + passed.down;
+    }
+    world.now = world.now + Duration::from_secs(2);
+    world.nodes[CLIENT].handle(world.now, Input::Tick).unwrap();
+    world.drain();
+    assert_eq!(world.total(RELAY), paid);
+}
+
+#[test]
+fn a_channel_that_its_relay_closed_meanwhile_does_not_keep_another_from_paying() {
+    let mut world = World::ready();
+    open_another(&mut world);
+    let [first, second] = [0, 1].map(|n| world.nodes[CLIENT].channels()[n].slot);
+    unlink(&mut world);
+    let closed = world.nodes[RELAY].channels()[0].slot;
+    let close = Command::Close { slot: closed };
+    world.nodes[RELAY]
+        .handle(world.now, Input::Command(close))
+        .unwrap();
+    world.drain();
+    world.events[CLIENT].clear();
+    world.link();
+    world.command(Command::AskOffer { connection: LINK }).unwrap();
+    // It asks for the end of a channel that is ending; that is all.
+    let close = Kind::CloseRequest.number();
+    let refused = |e: &Event| matches!(e, Event::PeerProblem { about, .. } if *about != close);
+    assert!(
+        !world.events[CLIENT].iter().any(refused),
+        "{:?}",
+        world.events[CLIENT]
+    );
+    let relay = world.nodes[RELAY].id();
+    assert_eq!(world.nodes[CLIENT].paying_channel(&relay), Some(second));
+    world.buy(4);
+    world.traffic(4, MIB);
+    let total = |slot| world.nodes[CLIENT].channel(slot).unwrap().total;
+    assert_eq!(total(first), Msat::ZERO);
+    assert!(total(second) > Msat::ZERO);
+}
