@@ -1,6 +1,7 @@
 //! Numbers as people read and write them. No floats: what is shown is cut off, never rounded up.
 
 use turnpike_protocol::base::{ByteCount, FeeRate, Msat, Sat};
+use turnpike_protocol::market::UNLIMITED;
 
 /// `12,345 sat`.
 pub(super) fn sat(amount: Sat) -> String {
@@ -19,6 +20,9 @@ pub(super) fn msat(amount: Msat) -> String {
 
 /// `999 B`, `12.3 MiB`.
 pub(super) fn bytes(count: ByteCount) -> String {
+    if count == UNLIMITED {
+        return "unlimited".to_owned();
+    }
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let count = u128::from(count.value());
     if count < 1_024 {

@@ -288,7 +288,11 @@ impl Node {
                     let view = buyer.view();
                     let exposure = buyer.exposure();
                     let msat = exposure.map_or(record.total.saturating_sub(view.cost), |e| e.msat);
-                    (msat, view.left, exposure.and_then(|e| e.millis))
+                    (
+                        msat,
+                        Some(view.left).filter(|b| *b != UNLIMITED).unwrap_or_default(),
+                        exposure.and_then(|e| e.millis),
+                    )
                 }
                 // What it paid was used up before its successor began, or came along as credit there.
                 Some(_) => (Msat::ZERO, ByteCount::ZERO, None),

@@ -1,10 +1,9 @@
 //! The buyer's public face: inputs, actions, timeouts, the own count.
 
-use super::{
-    BuyerAction, BuyerConfig, BuyerError, BuyerInput, BuyerRecord, BuyerState, BuyerView, Claim, StopReason,
-};
+use super::order::{Ended, Order};
+use super::{BuyerAction, BuyerConfig, BuyerError, BuyerInput, BuyerRecord, BuyerState, Claim, StopReason};
 use crate::base::{AccountId, ByteCount, ChannelId, Duration, Instant, Msat, NodeId, SheetHash};
-use crate::market::{Exposure, Prices, Quantity, ReceiptError, rate_of};
+use crate::market::{Prices, Quantity, ReceiptError, UNLIMITED, rate_of};
 use crate::wire::{ErrorCode, Receipt};
 
 /// One client's purchases from one relay.
@@ -25,7 +24,7 @@ pub struct Buyer {
     pub(super) bound: Option<Binding>,
     pub(super) order: Option<Order>,
     /// What the last order came to, once it is over.
-    ended: Option<Ended>,
+    pub(super) ended: Option<Ended>,
     /// Since when the session is gone whose end we did not ask for.
     away: Option<Instant>,
     /// This side comes from a record: the relay's first claim tells what passed meanwhile.
@@ -63,24 +62,6 @@ pub(super) struct Binding {
     pub counter: u32,
     /// Open time was counted up to here.
     pub clock: Instant,
-}
-
-/// What the user ordered. Bytes and money are counted over the channel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Order {
-    pub bytes: Option<ByteCount>,
-    pub used_before: ByteCount,
-    pub spent: Msat,
-    pub max: Msat,
-}
-
-/// The figures of an order that is over, as they stood then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ended {
-    pub ordered: Option<ByteCount>,
-    pub used: ByteCount,
-    pub spent: Msat,
-    pub max: Msat,
 }
 
 /// A receipt that waits for a reading of the own meter.
@@ -152,7 +133,11 @@ impl Buyer {
             relay,
             client,
             record: BuyerRecord {
-                uncounted: record.granted.max(record.promised).saturating_sub(counted),
+                // What is given away is not billed.
+                uncounted: match record.granted.max(record.promised) {
+                    UNLIMITED => record.uncounted,
+                    most => most.saturating_sub(counted),
+                },
                 unseen: match record.channel {
                     Some(_) => record.unseen.saturating_add(SILENT_SECONDS),
                     None => 0,
@@ -266,36 +251,6 @@ impl Buyer {
         &self.record
     }
 
-    /// The purchase, for displays.
-    pub fn view(&self) -> BuyerView {
-        let order = self.order.map(|order| self.figures(&order)).or(self.ended);
-        BuyerView {
-            state: self.state,
-            ordered: order.and_then(|order| order.ordered),
-            used: order.map_or(ByteCount::ZERO, |order| order.used),
-            left: self.left(),
-            spent: order.map_or(Msat::ZERO, |order| order.spent),
-            max: order.map_or(Msat::ZERO, |order| order.max),
-            counted: self.counted(),
-            claimed: self.claimed,
-            cost: self.own_cost(),
-            window: self.window(),
-            rate: self.meter.rate,
-        }
-    }
-
-    /// What we have prepaid and not used.
-    pub fn exposure(&self) -> Option<Exposure> {
-        let (offer, channel) = (self.offer.as_ref()?, self.channel.as_ref()?);
-        let cost = self.own_cost();
-        Some(Exposure::of_payer(
-            &offer.prices,
-            channel.total,
-            cost,
-            self.meter.rate,
-        ))
-    }
-
     /// Own count over the channel.
     pub fn counted(&self) -> ByteCount {
         self.record.up.saturating_add(self.record.down)
@@ -314,8 +269,11 @@ impl Buyer {
         }
     }
 
-    /// Bytes that may still pass.
+    /// Bytes that may still pass; [`UNLIMITED`] where the relay's owner gives them away.
     pub(super) fn left(&self) -> ByteCount {
+        if self.record.granted == UNLIMITED {
+            return UNLIMITED;
+        }
         self.record.granted.saturating_sub(self.used())
     }
 
@@ -329,29 +287,6 @@ impl Buyer {
             })
         });
         record.closed_cost.saturating_add(stretch.unwrap_or(Msat::ZERO))
-    }
-
-    fn figures(&self, order: &Order) -> Ended {
-        Ended {
-            ordered: order.bytes,
-            used: self.used().saturating_sub(order.used_before),
-            spent: order.spent,
-            max: order.max,
-        }
-    }
-
-    /// The order is over; what it came to stays to be seen until the next one.
-    pub(super) fn stop(&mut self, reason: StopReason) {
-        self.state = BuyerState::Stopped(reason);
-        if let Some(order) = self.order.take() {
-            self.ended = Some(self.figures(&order));
-        }
-    }
-
-    pub(super) fn end(&mut self, reason: StopReason) {
-        self.stop(reason);
-        self.pending.pay = None;
-        self.pending.stop = self.bound.map(|binding| binding.account);
     }
 
     fn take(&mut self, now: Instant, input: BuyerInput) -> Result<(), BuyerError> {
