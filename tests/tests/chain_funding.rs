@@ -1,4 +1,4 @@
-//! MONEY.md rules 2 and 3: the funding transaction before a real node.
+//! money.md rules 2 and 3: the funding transaction before a real node.
 
 use bitcoin::key::Secp256k1;
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut};

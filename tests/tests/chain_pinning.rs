@@ -1,4 +1,4 @@
-//! MONEY.md rule 6: nothing that a payer can do with its own outputs keeps a settlement of 20 guests from confirming.
+//! money.md rule 6: nothing that a payer can do with its own outputs keeps a settlement of 20 guests from confirming.
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::key::{Keypair, Secp256k1, TapTweak};

@@ -1,4 +1,4 @@
-//! MONEY.md rule 3: the seed words alone, and the chain, give a payer back what it paid in.
+//! money.md rule 3: the seed words alone, and the chain, give a payer back what it paid in.
 
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::key::Secp256k1;

@@ -1,4 +1,4 @@
-//! MONEY.md rules 5 and 8: settlements before a real node's mempool, in blocks, to the satoshi.
+//! money.md rules 5 and 8: settlements before a real node's mempool, in blocks, to the satoshi.
 
 use bitcoin::key::{Keypair, Secp256k1};
 use bitcoin::{Amount, OutPoint, TxOut};

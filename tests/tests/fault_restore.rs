@@ -1,4 +1,4 @@
-//! Backups and seed words (MONEY.md rules 3 and 16): an old backup costs nobody anything, and the words alone bring
+//! Backups and seed words (money.md rules 3 and 16): an old backup costs nobody anything, and the words alone bring
 //! back what is locked in channels.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Channels: what opening one costs is shown before it is opened (MONEY.md rule 4).
+//! Channels: what opening one costs is shown before it is opened (money.md rule 4).
 
 use super::amount::{grouped, msat, rate, sat, seconds};
 use super::arguments::{ChannelCommand, OpenOptions};

@@ -251,7 +251,7 @@ impl From<&turnpike_protocol::wire::PriceSheet> for Prices {
     }
 }
 
-/// What a channel would cost and lock at worst (MONEY.md rule 4).
+/// What a channel would cost and lock at worst (money.md rule 4).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Quote {
     /// At this relay.

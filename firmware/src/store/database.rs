@@ -26,7 +26,7 @@ const RESTORED_KEY: &str = "restored";
 pub enum Origin {
     /// A new seed: nothing was ever promised under it.
     New,
-    /// A seed or a backup that was in use before (MONEY.md rule 16).
+    /// A seed or a backup that was in use before (money.md rule 16).
     Restored,
 }
 

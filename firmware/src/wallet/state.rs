@@ -26,7 +26,7 @@ pub struct WalletKeys<'a> {
     pub network: Network,
     /// The chain's first block; a play chain has its own.
     pub genesis: BlockHash,
-    /// Seals the recovery data of fundings (MONEY.md rule 3).
+    /// Seals the recovery data of fundings (money.md rule 3).
     pub recovery: &'a [u8; 32],
 }
 

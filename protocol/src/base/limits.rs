@@ -17,14 +17,14 @@ pub const MAX_EXT: usize = 4;
 /// Bytes of one extension entry's value.
 pub const MAX_EXT_VALUE: usize = 64;
 
-/// Confirmation margin per on-chain transaction, blocks (MONEY.md symbol m): six hours, the time that a
+/// Confirmation margin per on-chain transaction, blocks (money.md symbol m): six hours, the time that a
 /// settlement is given to confirm before its fee is raised.
 pub const MARGIN: u32 = 36;
 /// Confirmations after which a funding counts as deep, blocks.
 pub const DEEP: u32 = 6;
 /// From this capacity on, deep means [`MARGIN`] blocks: more value is worth a longer reorganisation.
 pub const DEEP_CAPACITY_SAT: u64 = 1_000_000;
-/// Longest gap between two looks at the chain while anything is at stake, blocks (MONEY.md symbol p).
+/// Longest gap between two looks at the chain while anything is at stake, blocks (money.md symbol p).
 pub const LOOK_GAP: u32 = 6;
 
 /// Dust limit of a taproot output at Bitcoin Core's default dust relay fee (330 sat accepted, 329 refused; measured).

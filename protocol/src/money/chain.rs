@@ -54,7 +54,7 @@ pub enum ChainEvent {
         /// Height of its block, or `None` while it is in the mempool only.
         height: Option<BlockHeight>,
     },
-    /// A block's transaction carries what may be recovery data of this seed (MONEY.md rule 3).
+    /// A block's transaction carries what may be recovery data of this seed (money.md rule 3).
     Recovery {
         /// The transaction, raw.
         tx: Vec<u8>,
@@ -120,7 +120,7 @@ pub enum ChainAction {
         /// Fee rate to pay.
         rate: FeeRate,
         /// Recovery data in the clear: payee key 32, expiry height 4 (LE), key index 4 (LE). The wallet seals it
-        /// under the seed with the first input's outpoint and puts it into the OP_RETURN (MONEY.md rule 3).
+        /// under the seed with the first input's outpoint and puts it into the OP_RETURN (money.md rule 3).
         recovery: [u8; 40],
     },
     /// Send a transaction; sending it again is harmless.

@@ -1,4 +1,4 @@
-//! Block headers as proof of a minimum height (MONEY.md rule 15).
+//! Block headers as proof of a minimum height (money.md rule 15).
 //!
 //! Headers cost work, so nobody forges many; but a peer may hold newer ones back. So they prove that the chain is
 //! *at least* so high, which makes a payee settle earlier, and never that it is in sight.

@@ -125,7 +125,7 @@ impl Node {
         self.renew_sheet(now);
     }
 
-    /// The height that a peer's headers prove: payees settle earlier by it, and stay dark (MONEY.md rule 15).
+    /// The height that a peer's headers prove: payees settle earlier by it, and stay dark (money.md rule 15).
     pub(super) fn minimum_height(&mut self, now: Instant, height: BlockHeight) {
         if height > self.height {
             self.height = height;

@@ -27,7 +27,7 @@ pub struct Rows {
     pub journal: Vec<Vec<u8>>,
     /// How often this store was opened, this time included.
     pub generation: u64,
-    /// It came from a backup or from seed words (MONEY.md rule 16).
+    /// It came from a backup or from seed words (money.md rule 16).
     pub restored: bool,
 }
 
@@ -276,7 +276,7 @@ impl Node {
 
     /// Takes up the channels of this seed that the store knows nothing of: it was made from the seed words alone, or
     /// from a backup that is older than they are. Who is paid in them, and how much, is not known: they are refunded
-    /// at their expiry, unless the payee settles before (MONEY.md rule 3).
+    /// at their expiry, unless the payee settles before (money.md rule 3).
     pub(super) fn recover(&mut self, raw: &[u8], height: BlockHeight) {
         let Ok(tx) = bitcoin::consensus::encode::deserialize::<bitcoin::Transaction>(raw) else {
             return;

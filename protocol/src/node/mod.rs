@@ -61,7 +61,7 @@ pub struct Config {
     pub relay: Option<RelayConfig>,
     /// Bounds of buying.
     pub buyer: BuyerConfig,
-    /// A block known to be in the chain, from which headers count (MONEY.md rule 15).
+    /// A block known to be in the chain, from which headers count (money.md rule 15).
     pub minimum: Option<MinimumHeight>,
 }
 

@@ -381,7 +381,7 @@ impl Node {
     }
 
     /// Unconfirmed credit left for this channel: what its key and all keys together may have, less what the others
-    /// hold (MONEY.md rule 1).
+    /// hold (money.md rule 1).
     pub(super) fn room(&self, slot: Slot) -> Msat {
         let Some(payee) = self.payees.get(&slot) else {
             return Msat::ZERO;

@@ -147,7 +147,7 @@ impl Node {
     }
 
     /// A peer has seen this store younger than it is: the card is a copy, or was restored without saying so. Every
-    /// simplex in which *this peer* pays us takes one last signature and is settled (MONEY.md rule 16); a peer is believed
+    /// simplex in which *this peer* pays us takes one last signature and is settled (money.md rule 16); a peer is believed
     /// about its own money only, and each number once.
     fn copied(&mut self, connection: ConnectionId, peer: NodeId, seen: u64) {
         let record = PeerRecord {

@@ -160,7 +160,7 @@ messages! {
         /// Extensions.
         ext: Ext,
     } ext;
-    /// The payee's signed acceptance (MONEY.md rule 1): tag `turnpike/accept/v1`.
+    /// The payee's signed acceptance (money.md rule 1): tag `turnpike/accept/v1`.
     5 OpenAccept {
         /// Which request is answered.
         payer_key: NodeId,
@@ -250,7 +250,7 @@ messages! {
         sheet: u8,
         /// Everything paid in this channel so far.
         total: Msat,
-        /// The payer's signature over its remainder (MONEY.md rule 5).
+        /// The payer's signature over its remainder (money.md rule 5).
         signature: Signature,
     };
     /// The payment is durable and the gate is open so far.
@@ -338,7 +338,7 @@ messages! {
         /// Extensions.
         ext: Ext,
     } ext;
-    /// Block headers, proof of a minimum height (MONEY.md rule 15).
+    /// Block headers, proof of a minimum height (money.md rule 15).
     21 Headers {
         /// Height of the first one.
         first: BlockHeight,

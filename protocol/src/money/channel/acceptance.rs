@@ -1,4 +1,4 @@
-//! The payee's signed promise to serve a channel with these terms (MONEY.md rule 1).
+//! The payee's signed promise to serve a channel with these terms (money.md rule 1).
 
 use super::tx::Terms;
 use crate::base::{BlockHeight, GenesisHash, NodeId, Sat};

@@ -87,7 +87,7 @@ impl Payee {
         })
     }
 
-    /// Marks a simplex of a restored store: it takes one last signature and is settled (MONEY.md rule 16).
+    /// Marks a simplex of a restored store: it takes one last signature and is settled (money.md rule 16).
     pub fn restored(mut record: PayeeRecord) -> PayeeRecord {
         if record.state == PayeeState::Open {
             record.state = PayeeState::Restored;
@@ -180,7 +180,7 @@ impl Payee {
         bound.min(capacity)
     }
 
-    /// The height from which the payee must have broadcast (MONEY.md rule 8).
+    /// The height from which the payee must have broadcast (money.md rule 8).
     pub fn settle_at(&self) -> BlockHeight {
         self.record.terms.expiry.minus(3 * MARGIN)
     }

@@ -112,6 +112,6 @@ pub enum PayeeError {
 pub enum TakenBack {
     /// It is owed: from the refund's block on nothing of it counts as paid.
     Owed,
-    /// It was too little to be settled, and is given up (MONEY.md rule 8): it counts as paid.
+    /// It was too little to be settled, and is given up (money.md rule 8): it counts as paid.
     GivenUp,
 }

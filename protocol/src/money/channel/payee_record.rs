@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 pub enum PayeeState {
     /// The acceptance was signed; payments count as soon as the funding is known.
     Open,
-    /// After a restore: takes the payer's newest signature once more, credits it, and is settled (MONEY.md rule 16).
+    /// After a restore: takes the payer's newest signature once more, credits it, and is settled (money.md rule 16).
     Restored,
-    /// Our signature may have left us: nothing is accepted any more (MONEY.md rule 7).
+    /// Our signature may have left us: nothing is accepted any more (money.md rule 7).
     Closing,
     /// Spent on chain by this transaction, at this height if confirmed.
     Spent {

@@ -303,7 +303,7 @@ impl Payer {
             .saturating_sub(self.record.total)
     }
 
-    /// The most that publishing any state we ever signed could give us beyond what is ours now, MONEY.md rule 9:
+    /// The most that publishing any state we ever signed could give us beyond what is ours now, money.md rule 9:
     /// the largest (paid) over all states, less what is paid now. Totals only rise, so it is zero.
     pub fn exposure(&self) -> Msat {
         self.record.acknowledged.saturating_sub(self.record.total)
@@ -580,7 +580,7 @@ impl Payer {
         }
     }
 
-    /// What the planner shows before opening (MONEY.md rule 4): at worst this much is locked until this height.
+    /// What the planner shows before opening (money.md rule 4): at worst this much is locked until this height.
     pub fn worst_lock(terms: &Terms) -> (Sat, BlockHeight) {
         (terms.capacity, terms.expiry)
     }

@@ -102,7 +102,7 @@ impl PayeePolicy {
     }
 
     /// Whether a channel on these terms is worth having, asked for at height `now`. Gives the last height at which
-    /// its funding may confirm: early enough to be deep before expiry − 4 margins (MONEY.md rule 1).
+    /// its funding may confirm: early enough to be deep before expiry − 4 margins (money.md rule 1).
     pub fn accept(
         &self,
         terms: &Terms,

@@ -1,5 +1,5 @@
 //! What the transactions of a simplex weigh and cost, for planning and for what is shown before funding
-//! (MONEY.md rule 4). Weights are exact for taproot payouts and are compared with real transactions in the tests.
+//! (money.md rule 4). Weights are exact for taproot payouts and are compared with real transactions in the tests.
 
 use super::terms::Terms;
 use crate::base::{BlockHeight, FeeRate, Sat, limits};
@@ -43,7 +43,7 @@ pub const fn settlement_vbytes(single: u64, none: u64) -> u64 {
     weight.div_ceil(4)
 }
 
-/// What opening a channel locks and costs its payer at worst, at today's fee rate (MONEY.md rule 4).
+/// What opening a channel locks and costs its payer at worst, at today's fee rate (money.md rule 4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WorstCase {
     /// Satoshi that a silent payee keeps locked: the whole capacity.

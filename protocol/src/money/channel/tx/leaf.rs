@@ -54,7 +54,7 @@ impl LeafScript {
         Self::join(&[push, &[OP_CLTV, OP_DROP, PUSH_32], payer, &[OP_CHECKSIG]])
     }
 
-    /// `1 CSV DROP <payer> CHECKSIG`: the payer alone, from the block after the settlement's (MONEY.md rule 6).
+    /// `1 CSV DROP <payer> CHECKSIG`: the payer alone, from the block after the settlement's (money.md rule 6).
     pub(super) fn remainder(payer: &[u8; 32]) -> Self {
         Self::join(&[&[OP_1, OP_CSV, OP_DROP, PUSH_32], payer, &[OP_CHECKSIG]])
     }

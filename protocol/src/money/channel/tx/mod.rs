@@ -32,7 +32,7 @@ pub use terms::{FundingScript, Terms, TermsError};
 use crate::base::{Outpoint, Txid};
 use bitcoin::hashes::Hash;
 
-/// Version of settlements: 3, so that their unconfirmed descendants stay small (MONEY.md rule 5).
+/// Version of settlements: 3, so that their unconfirmed descendants stay small (money.md rule 5).
 pub const SETTLEMENT_VERSION: i32 = 3;
 
 /// Sequence of every input but the remainder's: not final, so that nLockTime counts and the fee can be raised,

@@ -1,5 +1,5 @@
 //! Recovery data: what a funding transaction carries so that seed words alone find and refund a channel
-//! (MONEY.md rule 3).
+//! (money.md rule 3).
 
 use super::terms::Terms;
 use crate::base::{BlockHeight, Outpoint, Sat, limits};

@@ -10,7 +10,7 @@ use bitcoin::{Amount, ScriptBuf, Sequence, Transaction, TxOut, absolute};
 
 /// Script of the payer's remainder: one leaf `1 CSV DROP <payer> CHECKSIG` under the unspendable key.
 ///
-/// The relative lock of one block keeps the payer from pinning a settlement by an unconfirmed child (MONEY.md
+/// The relative lock of one block keeps the payer from pinning a settlement by an unconfirmed child (money.md
 /// rule 6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RemainderScript {

@@ -124,7 +124,7 @@ pub enum SettlementError {
 /// A settlement with its fee chosen, not yet signed.
 ///
 /// Call order: [`Settlement::new`]; look at [`Settlement::left_out`]; persist that every channel in it is closing
-/// (MONEY.md rule 7); [`Settlement::sign`]. To raise the fee later: [`Settlement::raise`], then sign that.
+/// (money.md rule 7); [`Settlement::sign`]. To raise the fee later: [`Settlement::raise`], then sign that.
 #[derive(Clone, Debug)]
 pub struct Settlement {
     /// SINGLE claims, then NONE claims: input i of the former pairs with output i.

@@ -8,7 +8,7 @@ use bitcoin::taproot::TapNodeHash;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Terms of a simplex. Both sides build every script from them and compare (MONEY.md rule 2).
+/// Terms of a simplex. Both sides build every script from them and compare (money.md rule 2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Terms {
     /// The payer's key of this channel, x-only (BIP340).
