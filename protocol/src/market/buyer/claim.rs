@@ -86,6 +86,7 @@ impl Buyer {
 
     fn turn(&mut self, offer: Offered) {
         if let Some(old) = self.record.prices.filter(|old| *old != offer.prices) {
+            self.older = Some(old);
             // The relay's stretch ended at another moment than ours: up to a second of traffic may be billed by the
             // dearer of the two sheets.
             let dearer = |prices: crate::market::Prices| prices.window_cost(self.meter.rate, 2);

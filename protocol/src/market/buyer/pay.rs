@@ -3,7 +3,7 @@
 use super::state::Flight;
 use super::{Buyer, BuyerError, BuyerState, StopReason};
 use crate::base::{ByteCount, Duration, Instant, Msat};
-use crate::market::{Quantity, UNLIMITED, time_for};
+use crate::market::{Prices, Quantity, UNLIMITED, time_for};
 
 impl Buyer {
     /// Pays the next window if it is time, and names the state of the purchase.
@@ -118,8 +118,10 @@ impl Buyer {
         // Where seconds have a price, the relay sets some of the money aside for them.
         let bought = offer.prices.room(amount, &Quantity::default());
         let most = self.record.granted.saturating_add(bought.unwrap_or(UNLIMITED));
-        let grant = (offer.prices.per_second() == Msat::ZERO).then_some(most);
         self.record.promised = most;
+        let timed = |prices: &Prices| prices.per_second() > Msat::ZERO;
+        let timed = timed(&offer.prices) || self.older.as_ref().is_some_and(timed);
+        let grant = (!timed).then(|| most.min(self.granted_at_least(&offer.prices, total)));
         self.flight = Some(Flight {
             total,
             amount,
@@ -132,6 +134,26 @@ impl Buyer {
         }
         self.pending.pay = Some(amount);
         self.pending.checkpoint = true;
+    }
+
+    /// What `total` lets pass in all at the dearer of the sheets that the relay may reckon by: what was granted before a
+    /// sheet changed may have become less.
+    fn granted_at_least(&self, prices: &Prices, total: Msat) -> ByteCount {
+        let record = &self.record;
+        let cost = self
+            .own_cost()
+            .saturating_add(record.turn_slack)
+            .saturating_add(Msat::new(u64::from(record.stretches) + 1));
+        let credit = total.saturating_sub(cost);
+        let room = |prices: &Prices| {
+            prices
+                .room(credit, &Quantity::default())
+                .unwrap_or(ByteCount::ZERO)
+        };
+        let older = self.older.as_ref().map_or(UNLIMITED, room);
+        self.counted()
+            .saturating_sub(record.lead)
+            .saturating_add(room(prices).min(older))
     }
 
     fn need_channel(&mut self, missing: Option<ByteCount>, allowed: Msat) {

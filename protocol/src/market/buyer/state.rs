@@ -20,6 +20,8 @@ pub struct Buyer {
     pub(super) offer: Option<Offered>,
     /// An offer that counts once the own meter was read, and the number of that reading.
     pub(super) next_offer: Option<(Offered, u32)>,
+    /// The prices before the present ones: the relay's account may be on them still.
+    pub(super) older: Option<Prices>,
     pub(super) channel: Option<Paying>,
     pub(super) bound: Option<Binding>,
     pub(super) order: Option<Order>,
@@ -146,6 +148,7 @@ impl Buyer {
             },
             offer: None,
             next_offer: None,
+            older: None,
             channel: None,
             bound: None,
             order: None,

@@ -416,3 +416,78 @@ fn a_receipt_is_held_against_what_was_acknowledged_when_it_came() {
     buyer.handle(now, BuyerInput::ReceiptOffered(late)).unwrap();
     assert_eq!(judged(&mut buyer), Some(Err(ReceiptError::Paid)));
 }
+
+/// Pays for 4 MiB at 100 msat per MiB, uses 2.5, is told that a MiB costs 200 from now on, and pays for the next window;
+/// the relay's answer to that grants `granted` bytes.
+fn paid_across_a_rise(granted: u64) -> BuyerState {
+    let now = Instant::from_micros(1_000_000);
+    let ids = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+    let mut buyer = Buyer::restore(BuyerConfig::default(), ids.0, ids.1, BuyerRecord::default(), now);
+    let offer = |id: u8, price| BuyerInput::Offer {
+        sheet_id: id,
+        sheet: SheetHash::from_bytes([id; 32]),
+        prices: prices(price, price),
+    };
+    // Answers every question about the own meter; gives the total that is under way.
+    fn paid(buyer: &mut Buyer, now: Instant, used: u64) -> Option<Msat> {
+        while let Some(action) = buyer.poll_action() {
+            if let BuyerAction::ReadMeter { read } = action {
+                let (up, down) = (ByteCount::ZERO, ByteCount::new(used));
+                buyer.handle(now, BuyerInput::Meter { read, up, down }).unwrap();
+            }
+        }
+        buyer.flight.map(|flight| flight.total)
+    }
+    let inputs = [
+        offer(0, 100),
+        BuyerInput::Channel {
+            channel: ChannelId::from_bytes([3; 32]),
+            total: Msat::ZERO,
+            ceiling: Msat::MAX,
+            capacity: Msat::new(1_000_000_000),
+        },
+        BuyerInput::Bound {
+            account: AccountId(0),
+            granted: ByteCount::ZERO,
+            liveness: Duration::from_secs(30),
+        },
+        BuyerInput::Buy {
+            bytes: Some(ByteCount::new(100 * MIB)),
+            max: Msat::new(1_000_000),
+        },
+    ];
+    for input in inputs {
+        buyer.handle(now, input).unwrap();
+    }
+    let total = paid(&mut buyer, now, 0).unwrap();
+    assert_eq!(total, Msat::new(400));
+    let granted_first = ByteCount::new(4 * MIB);
+    buyer
+        .handle(
+            now,
+            BuyerInput::Ack {
+                total,
+                granted: granted_first,
+            },
+        )
+        .unwrap();
+    let later = now + Duration::from_secs(2);
+    buyer.handle(later, offer(1, 200)).unwrap();
+    let total = paid(&mut buyer, later, 5 * MIB / 2).unwrap();
+    assert_eq!(total, Msat::new(1_200));
+    let granted = ByteCount::new(granted);
+    buyer.handle(later, BuyerInput::Ack { total, granted }).unwrap();
+    buyer.view().state
+}
+
+#[test]
+fn a_rise_of_the_price_makes_what_was_granted_less_and_no_relay_a_liar() {
+    // 1,200 paid, 250 used: 950 left buy 4.75 MiB on top of the 2.5.
+    let honest = 29 * MIB / 4;
+    assert!(!matches!(paid_across_a_rise(honest), BuyerState::Stopped(_)));
+    // One that takes the money and grants nothing for it is one all the same.
+    assert_eq!(
+        paid_across_a_rise(4 * MIB),
+        BuyerState::Stopped(StopReason::UnderGrant)
+    );
+}
