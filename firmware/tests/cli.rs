@@ -946,6 +946,28 @@ fn receipts_are_verified_without_a_daemon() {
     assert_eq!(status(&missing), 2);
     error(&missing);
     let good = receipt().to_string();
+    let mut claim = receipt();
+    claim["client_signature"] = Value::Null;
+    let claim = claim.to_string();
+    // A claim of the relay alone is genuine, and yet no agreement; with a forged one beside it the forged one counts.
+    for (input, expected) in [
+        (claim.clone(), 3),
+        (format!("[{good},{claim}]"), 3),
+        (claim.replace("\"cost_msat\":10", "\"cost_msat\":1"), 1),
+        (
+            format!(
+                "[{claim},{}]",
+                good.replace("\"cost_msat\":10", "\"cost_msat\":1")
+            ),
+            1,
+        ),
+    ] {
+        let output = turnpike(folder.path(), &["--json", "receipts", "verify", "-"], &input);
+        assert_eq!(status(&output), expected, "{output:?}");
+        let genuine = error(&output).contains("genuine, but only the relay signed it");
+        assert_eq!(genuine, expected == 3, "{output:?}");
+        assert_eq!(out(&output).contains("\"claims\":1"), expected == 3, "{output:?}");
+    }
     for (input, expected) in [
         (good.clone(), 0),
         (format!("[{good},{good}]"), 0),

@@ -224,7 +224,8 @@ pub(super) enum WalletCommand {
 pub(super) enum ReceiptsCommand {
     /// Every receipt, with its number.
     List,
-    /// Check both signatures under receipts; a file needs no daemon.
+    /// Check both signatures under receipts; a file needs no daemon. Status 0: both sides signed them all. 1: one is forged or
+    /// says something else than was signed. 3: all are genuine, but one is the relay's claim alone.
     Verify {
         /// Number in the list, a file of `turnpike --json receipts`, or "-" for standard input.
         receipt: String,

@@ -31,6 +31,14 @@ impl Failure {
         }
     }
 
+    /// Status 3: what was asked about is genuine, but one side's claim only.
+    pub(super) fn claim(line: impl Display) -> Failure {
+        Failure {
+            status: 3,
+            line: line.to_string(),
+        }
+    }
+
     /// Nobody reads what is printed, as with `| head`: no reason for a word.
     pub(super) fn silent() -> Failure {
         Failure {

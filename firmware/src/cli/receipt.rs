@@ -25,27 +25,44 @@ pub(super) fn verify(place: &Place, output: &Output, what: &str) -> Result<(), F
     };
     let verifier = Verifier::new();
     let mut text = String::new();
-    let mut bad = None;
+    let mut claim = None;
+    let mut claims = 0_usize;
     for receipt in &receipts {
         let name = format!("receipt {} of channel {}", receipt.sequence, receipt.channel);
-        match check(&verifier, receipt) {
-            Ok(()) => {
+        match check(&verifier, receipt).map_err(|why| Failure::new(format!("{name}: {why}")))? {
+            Signed::Both => {
                 let _ = writeln!(text, "{name}: signed by relay and client");
             }
-            Err(why) => bad = bad.or(Some(format!("{name}: {why}"))),
+            Signed::RelayOnly => {
+                let line = format!(
+                    "{name}: genuine, but only the relay signed it: it is the relay's claim, not an agreement"
+                );
+                let _ = writeln!(text, "{line}");
+                claims += 1;
+                claim = claim.or(Some(line));
+            }
         }
     }
-    match bad {
-        Some(why) => Err(Failure::new(why)),
-        None => output.line(
-            &serde_json::json!({ "verified": receipts.len(), "receipts": receipts }),
-            &text,
-        ),
-    }
+    let document = serde_json::json!({
+        "verified": receipts.len() - claims,
+        "claims": claims,
+        "receipts": receipts,
+    });
+    output.line(&document, &text)?;
+    claim.map_or(Ok(()), |line| Err(Failure::claim(line)))
 }
 
-/// Both signatures, and that the fields say what the signed bytes say.
-pub(super) fn check(verifier: &Verifier, copy: &ReceiptCopy) -> Result<(), String> {
+/// By whom a receipt is signed, if it is genuine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Signed {
+    /// An agreement.
+    Both,
+    /// What the relay claims, as far as that binds the relay.
+    RelayOnly,
+}
+
+/// Every signature that is there, and that the fields say what the signed bytes say.
+pub(super) fn check(verifier: &Verifier, copy: &ReceiptCopy) -> Result<Signed, String> {
     let bytes = copy.receipt.0.as_slice().try_into();
     let signed = SignedReceipt {
         bytes: bytes.map_err(|_| "its bytes are no receipt: nobody signed it".to_owned())?,
@@ -72,10 +89,10 @@ pub(super) fn check(verifier: &Verifier, copy: &ReceiptCopy) -> Result<(), Strin
     if read != *copy {
         return Err("its fields differ from the bytes that were signed: believe only the bytes".to_owned());
     }
-    if copy.client_signature.is_none() {
-        return Err("only the relay signed it: it is the relay's claim, not an agreement".to_owned());
-    }
-    Ok(())
+    Ok(match copy.client_signature {
+        Some(_) => Signed::Both,
+        None => Signed::RelayOnly,
+    })
 }
 
 fn all(place: &Place) -> Result<Vec<ReceiptCopy>, Failure> {
