@@ -63,13 +63,13 @@ pub struct Keys {
     fingerprint: [u8; 4],
 }
 
-/// The two key pairs of one side of one simplex. Never used for anything else, never the identity key.
+/// The key pair of one side of one simplex. Never used for anything else, never the identity key. What a channel brings
+/// goes to the wallet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ChannelKeys {
-    /// Stands in both leaves of the funding output and signs settlements, or the refund.
+    /// Stands in the funding output and signs payments, settlements and the refund; a payer's stands in its remainder,
+    /// too, and signs its way home.
     pub funding: Keypair,
-    /// Receives this side's outputs of the settlement.
-    pub payout: Keypair,
 }
 
 /// The X25519 secret that Noise knows this node by; the identity key vouches for it in every session.
@@ -169,7 +169,7 @@ impl Keys {
         &self.recovery
     }
 
-    /// The keys of one side of one simplex. Takes three derivations: keep the result with the channel.
+    /// The keys of one side of one simplex. Takes two derivations: keep the result with the channel.
     ///
     /// # Errors
     /// [`KeyError::Index`] from 2^31 on.
@@ -181,7 +181,6 @@ impl Keys {
         let channel = descend(&self.signer, branch, &[index])?;
         Ok(ChannelKeys {
             funding: descend(&self.signer, &channel, &[0])?.to_keypair(self.signer.context()),
-            payout: descend(&self.signer, &channel, &[1])?.to_keypair(self.signer.context()),
         })
     }
 
