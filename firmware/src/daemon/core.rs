@@ -160,6 +160,7 @@ enum Inbox {
     DetachFailed(u16),
     GateFailed,
     GateRestored,
+    Drift(u16),
     Meter(
         Option<(
             turnpike_protocol::base::ByteCount,
@@ -426,6 +427,7 @@ impl Core {
             Inbox::DetachFailed(client) => self.input(Input::DetachFailed { client }),
             Inbox::GateFailed => self.input(Input::GateFailed),
             Inbox::GateRestored => self.input(Input::GateRestored),
+            Inbox::Drift(client) => self.input(Input::Drift { client }),
             Inbox::Meter(Some((up, down))) => self.input(Input::MeterReading { up, down }),
             Inbox::Meter(None) => self.input(Input::MeterFailed),
         }
@@ -468,6 +470,12 @@ impl Core {
                 }
             }
             Action::ReadGate => self.read_gate(),
+            Action::CheckBinding { client } => {
+                if self.gatekeeper.has_drifted(client) {
+                    tracing::info!(client, "the addresses of a binding are another device's now");
+                    self.inbox.push(Inbox::Drift(client));
+                }
+            }
             Action::Detach { client } => {
                 self.detach(client);
             }
@@ -543,6 +551,6 @@ impl Core {
 fn is_answered(action: &Action) -> bool {
     matches!(
         action,
-        Action::ReadGate | Action::Detach { .. } | Action::ReadMeter
+        Action::ReadGate | Action::CheckBinding { .. } | Action::Detach { .. } | Action::ReadMeter
     )
 }

@@ -3,7 +3,7 @@
 
 use super::core::{Ask, CoreHandle};
 use crate::gate::{
-    Binding, ClientSlot, Gate, GateError, InterfaceName, Mac, Meter, MeterPlan, Survivor, mac_of,
+    Binding, ClientSlot, Gate, GateError, InterfaceName, Mac, Meter, MeterPlan, Survivor, mac_of, neighbours,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -142,6 +142,22 @@ impl Gatekeeper {
             Err(GateError::UnknownClient(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether an address of this attachment answers from another device than the one that was bound. Silence is no
+    /// drift: the kernel forgets who is quiet.
+    pub fn has_drifted(&self, client: u16) -> bool {
+        let bound = self.gate.iter().flat_map(Gate::clients);
+        let binding = bound
+            .filter(|(slot, _)| slot.0 == client)
+            .find_map(|(_, binding)| binding);
+        let Some(binding) = binding else { return false };
+        let known = neighbours(&binding.interface).unwrap_or_default();
+        let own = |address: IpAddr| {
+            binding.ipv4.map(IpAddr::V4) == Some(address)
+                || matches!(address, IpAddr::V6(a) if binding.ipv6.contains(&a))
+        };
+        known.iter().any(|n| own(n.address) && n.mac != binding.mac)
     }
 
     /// Closes attachments that survived a crash and that the store knows nothing of: their clients have to bind again.

@@ -223,13 +223,16 @@ impl Node {
     }
 
     pub(super) fn liveness(&mut self, now: Instant, connection: ConnectionId, peer: NodeId) {
-        if self
+        let client = self
             .clients
             .get(&peer)
-            .is_some_and(|c| c.connection == Some(connection))
-        {
-            self.account(now, peer, AccountInput::Liveness);
+            .filter(|c| c.connection == Some(connection));
+        let Some(client) = client else { return };
+        // It lives, but maybe on another device by now, or somebody else has its address.
+        if let Some(client) = client.gate.filter(|_| client.attached) {
+            self.actions.push_back(Action::CheckBinding { client });
         }
+        self.account(now, peer, AccountInput::Liveness);
     }
 
     pub(super) fn receipt_request(&mut self, now: Instant, connection: ConnectionId, peer: NodeId) {

@@ -202,6 +202,11 @@ pub enum Action {
     },
     /// Read every attachment's counters.
     ReadGate,
+    /// Look whether the attachment's addresses are still its device's; if not, say [`Input::Drift`].
+    CheckBinding {
+        /// Which.
+        client: u16,
+    },
     /// Close an attachment; nothing passes any more.
     Detach {
         /// Which.

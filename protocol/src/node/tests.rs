@@ -111,6 +111,8 @@ struct World {
     /// The gate closes nothing; how often it was asked to.
     gate_stuck: bool,
     tries: usize,
+    /// The client's address is found on another device, once.
+    drifts: bool,
     /// Bindings that the client asked for.
     binds: usize,
     /// What a node may hang up for.
@@ -159,6 +161,7 @@ impl World {
             disks,
             gate: Map::new(),
             gate_stuck: false,
+            drifts: false,
             binds: 0,
             hangs_up: None,
             tries: 0,
@@ -341,6 +344,12 @@ impl World {
             Action::Detach { client } => {
                 let last = self.gate.remove(&client).map(|p| reading(client, &p));
                 let _ = self.nodes[who].handle(now, Input::Detached { client, last });
+            }
+            Action::CheckBinding { client } => {
+                if self.drifts {
+                    self.drifts = false;
+                    let _ = self.nodes[who].handle(now, Input::Drift { client });
+                }
             }
             Action::ReadMeter => {
                 let (up, down) = (ByteCount::new(self.meter.0), ByteCount::new(self.meter.1));

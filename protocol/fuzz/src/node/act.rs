@@ -135,6 +135,7 @@ impl World {
                 let readings: Vec<_> = self.gate.iter().map(|(c, p)| p.reading(*c)).collect();
                 self.feed(who, Input::GateReadings { readings: &readings });
             }
+            Action::CheckBinding { .. } => {}
             Action::Detach { client } => self.close_gate(client),
             Action::ReadMeter if self.faults.meter => self.feed(who, Input::MeterFailed),
             Action::ReadMeter => {

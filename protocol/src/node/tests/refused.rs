@@ -47,6 +47,23 @@ fn however_often_a_session_breaks_each_new_one_asks_for_one_binding() {
 }
 
 #[test]
+fn a_binding_that_drifted_is_made_anew_and_the_credit_goes_on() {
+    let mut world = World::ready();
+    world.buy(40);
+    world.traffic(1, 100_000);
+    let (binds, attachment) = (world.binds, world.nodes[RELAY].attachments());
+    world.drifts = true;
+    // The next sign of life is due within ten seconds.
+    world.traffic(12, 100_000);
+    assert!(!world.drifts);
+    assert_eq!(world.binds, binds + 1);
+    assert_eq!(world.nodes[RELAY].attachments().len(), attachment.len());
+    let before = world.passed();
+    world.traffic(2, 100_000);
+    assert!(world.passed() > before);
+}
+
+#[test]
 fn a_client_that_is_blocked_pays_nothing_more_and_is_told() {
     let mut world = World::ready();
     world.buy(40);
