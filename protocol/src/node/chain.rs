@@ -165,6 +165,7 @@ impl Node {
             .is_some_and(|p| p.record().outpoint == Some(outpoint))
         {
             let _ = self.payer(slot, PayerInput::Spent { txid, tx, height });
+            self.buyer_left(now, slot);
         }
         self.notify(Event::Spent { slot, txid, height });
     }

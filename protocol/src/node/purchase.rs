@@ -199,8 +199,12 @@ impl Node {
         let Some(channel) = payer.id() else { return };
         let total = payer.record().total;
         let capacity = payer.record().terms.capacity.to_msat().unwrap_or(Msat::ZERO);
-        if let Some(buying) = self.buyers.get_mut(&relay) {
-            buying.slot = Some(slot);
+        let before = self.buyers.get_mut(&relay).and_then(|b| b.slot.replace(slot));
+        if before.is_some_and(|before| before != slot) {
+            // The binding that there is pays from the channel before.
+            if let Some(peer) = self.connections.get_mut(&connection) {
+                peer.bound = false;
+            }
         }
         self.buyer(
             now,
@@ -213,6 +217,20 @@ impl Node {
             },
         );
         self.bind_if_needed(now, connection, relay);
+    }
+
+    /// A channel was spent: a purchase that paid from it goes on over another one that is open.
+    pub(super) fn buyer_left(&mut self, now: Instant, slot: Slot) {
+        let Some(relay) = self.payers.get(&slot).map(|p| p.record().peer) else {
+            return;
+        };
+        let paid_from_it = |b: &Buying| b.slot == Some(slot) && b.is_active();
+        if !self.buyers.get(&relay).is_some_and(paid_from_it) {
+            return;
+        }
+        if let Some(connection) = self.connection_of(&relay) {
+            self.buyer_channel(now, connection);
+        }
     }
 
     /// We paid more than we remember: the figures of the purchase are as old.
@@ -528,12 +546,15 @@ impl Node {
             let write = put(Table::Receipt, &key, &record);
             self.persist(write);
         }
-        let claimed = receipt.up.saturating_add(receipt.down);
-        self.notify(Event::OverClaim {
-            peer: relay,
-            claimed,
-            counted: view.counted,
-        });
+        // A receipt that is late, or about the channel before, is no lie.
+        if matches!(reason, ReceiptError::OverClaim | ReceiptError::OverPriced) {
+            let claimed = receipt.up.saturating_add(receipt.down);
+            self.notify(Event::OverClaim {
+                peer: relay,
+                claimed,
+                counted: view.counted,
+            });
+        }
         let about = Kind::ReceiptOffer.number();
         let detail = u64::from(receipt.sequence);
         self.tell(

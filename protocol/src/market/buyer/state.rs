@@ -342,6 +342,8 @@ impl Buyer {
             }
             BuyerInput::Meter { read, up, down } => return self.take_meter(now, read, up, down),
             BuyerInput::MeterFailed { read } => self.take_failure(now, read),
+            // Without a binding it is about one that is over, and perhaps about another channel.
+            BuyerInput::Usage(_) if self.bound.is_none() => {}
             BuyerInput::Usage(claim) => {
                 let read = self.read_meter(now);
                 self.claim = Some((claim, read));
@@ -404,6 +406,7 @@ impl Buyer {
             self.claimed = ByteCount::ZERO;
             self.exhausted = false;
             self.flight = None;
+            self.bound = None;
             self.returned = false;
             (self.claim, self.offered) = (None, None);
             if let Some(order) = self.order.as_mut() {

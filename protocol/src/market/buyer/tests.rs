@@ -286,6 +286,12 @@ fn lost_figures_are_taken_from_the_relay_once_and_only_as_far_as_they_were_paid(
             capacity: Msat::new(1_000_000),
         };
         buyer.handle(start, channel).unwrap();
+        let bound = BuyerInput::Bound {
+            account: AccountId(0),
+            granted: ByteCount::ZERO,
+            liveness: Duration::from_secs(30),
+        };
+        buyer.handle(start, bound).unwrap();
         buyer.handle(start, BuyerInput::Usage(claim(cost))).unwrap();
         while let Some(action) = buyer.poll_action() {
             if let BuyerAction::ReadMeter { read } = action {

@@ -158,3 +158,30 @@ fn a_channel_that_its_relay_closed_meanwhile_does_not_keep_another_from_paying()
     assert_eq!(total(first), Msat::ZERO);
     assert!(total(second) > Msat::ZERO);
 }
+
+#[test]
+fn a_claim_about_the_channel_before_is_not_held_against_the_new_one() {
+    let mut world = World::ready();
+    world.buy(40);
+    world.traffic(2, 2 * MIB);
+    open_another(&mut world);
+    // The first channel comes near its expiry: the relay settles it, and says for the last time what was used on it.
+    let slot = world.nodes[RELAY].channels()[0].slot;
+    let closed = world.nodes[RELAY].handle(world.now, Input::Command(Command::Close { slot }));
+    assert_eq!(closed, Ok(()));
+    world.drain();
+    let over_claim = |e: &Event| matches!(e, Event::OverClaim { .. });
+    assert!(!world.events[CLIENT].iter().any(over_claim));
+    assert!(
+        !matches!(state(&world), BuyerState::Stopped(_)),
+        "{:?}",
+        state(&world)
+    );
+    let before = world.passed();
+    world.traffic(5, 2 * MIB);
+    assert!(
+        world.passed() > before + 6 * MIB,
+        "it is served over the channel that is open: {:?}",
+        state(&world)
+    );
+}
