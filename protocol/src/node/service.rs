@@ -109,12 +109,13 @@ impl Node {
         let credited = self
             .payee(now, slot, input)
             .map_err(|PayeeError::Refused(code)| (code, known))?;
+        // A channel that was given up credits nothing, whoever is still bound to it.
+        let total = credited.ok_or((ErrorCode::UnknownChannel, 0))?;
         self.account(now, peer, AccountInput::Liveness);
         let granted = self
             .clients
             .get(&peer)
             .map_or(ByteCount::ZERO, |c| c.account.usage(now).granted);
-        let total = credited.unwrap_or(message.total);
         self.send(
             connection,
             PaymentAck {

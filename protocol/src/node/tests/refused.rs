@@ -185,3 +185,54 @@ fn a_claim_about_the_channel_before_is_not_held_against_the_new_one() {
         state(&world)
     );
 }
+
+#[test]
+fn a_payment_over_a_channel_that_was_given_up_is_refused_and_not_acknowledged() {
+    let mut world = World::new();
+    world.link();
+    world.command(Command::AskOffer { connection: LINK }).unwrap();
+    let open = Command::Open {
+        connection: LINK,
+        capacity: Sat::new(50_000),
+        lifetime: None,
+    };
+    world.command(open).unwrap();
+    // Seen in the mempool, bound, and then never in a block.
+    for tx in world.mempool.clone() {
+        world.sightings(&tx, None, &[RELAY]);
+    }
+    let bind = crate::wire::BindRequest {
+        account: AccountId(0),
+        channel: 0,
+        class: BindingClass::Address,
+        addresses: Default::default(),
+        ext: Default::default(),
+    };
+    // The client, which does not buy, would give the binding back.
+    world.linked = false;
+    world.forge(RELAY, bind);
+    assert_eq!(world.gate.len(), 1);
+    world.mempool.clear();
+    world.mine_before(200, &[RELAY]);
+    assert!(world.nodes[RELAY].channels().is_empty());
+    world.linked = true;
+    let payment = crate::wire::Payment {
+        channel: 0,
+        account: AccountId(0),
+        sheet: 0,
+        total: Msat::new(1_000),
+        signature: Signature([7; 64]),
+    };
+    world.forge(RELAY, payment);
+    let refused = |e: &Event| {
+        let Event::PeerProblem { code, .. } = e else {
+            return false;
+        };
+        *code == ErrorCode::UnknownChannel
+    };
+    assert!(
+        world.events[CLIENT].iter().any(refused),
+        "{:?}",
+        world.events[CLIENT]
+    );
+}
