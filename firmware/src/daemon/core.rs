@@ -140,6 +140,8 @@ pub struct Core {
     asks: mpsc::UnboundedReceiver<Ask>,
     started: Clock,
     remotes: BTreeMap<ConnectionId, SocketAddr>,
+    /// The session over which nothing can be bought, since its interface was not found: looked at again at a purchase.
+    astray: Option<(SocketAddr, SocketAddr)>,
     batch: Batch,
     /// What is done once the batch that is being written is durable.
     todo: Vec<Action>,
@@ -202,6 +204,7 @@ impl Core {
             asks,
             started,
             remotes: BTreeMap::new(),
+            astray: None,
             batch: Batch::default(),
             todo: Vec::new(),
             noted: false,
@@ -307,12 +310,16 @@ impl Core {
 
     /// We called a relay: what this device is on that link, for the meter and for the binding.
     fn towards(&mut self, local: SocketAddr, remote: SocketAddr) {
+        self.astray = None;
         match own_link(local, remote, self.config.client.interface.as_ref()) {
             Ok(link) => {
                 self.gatekeeper.client(link.meter);
                 self.node.set_addresses(link.addresses);
             }
-            Err(error) => tracing::warn!(%error, "nothing can be bought over this session"),
+            Err(error) => {
+                tracing::warn!(%error, "nothing can be bought over this session");
+                self.astray = Some((local, remote));
+            }
         }
     }
 
@@ -333,6 +340,10 @@ impl Core {
     fn ask(&mut self, ask: Ask) -> Option<oneshot::Sender<()>> {
         match ask {
             Ask::Command(command, reply) => {
+                if let (Command::Buy { .. }, Some((local, remote))) = (&command, self.astray) {
+                    // An interface that was just coming up may have the address by now.
+                    self.towards(local, remote);
+                }
                 let now = self.now();
                 let _ = reply.send(self.node.handle(now, Input::Command(command)));
             }

@@ -3,10 +3,11 @@
 
 use super::core::{Ask, CoreHandle};
 use crate::gate::{
-    Binding, ClientSlot, Gate, GateError, InterfaceName, Mac, Meter, MeterPlan, Survivor, mac_of, neighbours,
+    Binding, ClientSlot, Gate, GateError, InterfaceName, Mac, Meter, MeterPlan, Survivor, index_of, mac_of,
+    neighbours,
 };
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 use turnpike_protocol::base::ByteCount;
 use turnpike_protocol::node::GateReading;
@@ -71,9 +72,7 @@ impl Gatekeeper {
         if self.gate.is_none() {
             return Err(ErrorCode::GateDown);
         }
-        let first = remote
-            .map(|r| r.ip().to_canonical())
-            .ok_or(ErrorCode::BindingRefused)?;
+        let first = remote.ok_or(ErrorCode::BindingRefused)?;
         let more: Vec<IpAddr> = more
             .iter()
             .map(|a| IpAddr::V6(Ipv6Addr::from(*a)).to_canonical())
@@ -218,8 +217,14 @@ fn reading(r: &crate::gate::Reading) -> GateReading {
 }
 
 /// The device that has `first` on one of the guest links, with those of `more` that are its own too.
-async fn find(guests: &GuestLinks, first: IpAddr, more: &[IpAddr]) -> Result<Binding, ErrorCode> {
+async fn find(guests: &GuestLinks, first: SocketAddr, more: &[IpAddr]) -> Result<Binding, ErrorCode> {
+    let scope = scope_of(first);
+    let first = first.ip().to_canonical();
     for interface in &guests.interfaces {
+        // Devices on two links may have the same link-local address.
+        if scope.is_some_and(|scope| index_of(interface).ok() != Some(scope)) {
+            continue;
+        }
         let Some(mac) = look_up(interface, first).await else {
             continue;
         };
@@ -237,10 +242,22 @@ async fn find(guests: &GuestLinks, first: IpAddr, more: &[IpAddr]) -> Result<Bin
     Err(ErrorCode::BindingRefused)
 }
 
+/// The interface that a link-local address is on, as the kernel numbers them.
+fn scope_of(address: SocketAddr) -> Option<u32> {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            Some(v6.scope_id()).filter(|scope| *scope > 0)
+        }
+        _ => None,
+    }
+}
+
 impl GuestLinks {
     fn add(&self, binding: &mut Binding, address: IpAddr) {
         match address {
             IpAddr::V4(a) => binding.ipv4 = Some(a),
+            // The session may run over it; what is forwarded never comes from there.
+            IpAddr::V6(a) if a.is_unicast_link_local() => {}
             IpAddr::V6(a) if binding.ipv6.contains(&a) => {}
             // Its first /64, and all of it. What lies in another one is bound by itself.
             IpAddr::V6(a) if self.prefix_each => match binding.ipv6_prefix {
@@ -263,8 +280,15 @@ async fn look_up(interface: &InterfaceName, address: IpAddr) -> Option<Mac> {
             let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
                 .parse()
                 .ok()?;
+            let target = match address {
+                IpAddr::V6(a) if a.is_unicast_link_local() => {
+                    let scope = index_of(interface).ok()?;
+                    SocketAddrV6::new(a, DISCARD, 0, scope).into()
+                }
+                _ => SocketAddr::new(address, DISCARD),
+            };
             if let Ok(socket) = tokio::net::UdpSocket::bind(any).await {
-                let _ = socket.send_to(&[0], (address, DISCARD)).await;
+                let _ = socket.send_to(&[0], target).await;
             }
         }
         tokio::time::sleep(LOOKUP_PAUSE).await;
@@ -278,8 +302,15 @@ mod tests {
 
     #[test]
     fn a_guest_with_a_64_of_its_own_is_bound_by_it_and_others_by_each_address() {
-        let addresses =
-            ["10.0.0.2", "fd00:1::5", "fd00:1::6", "fd00:1::6", "fd00:2::7"].map(|a| a.parse().unwrap());
+        let addresses = [
+            "fe80::9",
+            "10.0.0.2",
+            "fd00:1::5",
+            "fd00:1::6",
+            "fd00:1::6",
+            "fd00:2::7",
+        ]
+        .map(|a| a.parse().unwrap());
         let bound = |prefix_each| {
             let guests = GuestLinks {
                 prefix_each,

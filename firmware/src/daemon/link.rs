@@ -22,11 +22,17 @@ pub fn own_link(
 ) -> std::io::Result<OwnLink> {
     let own = local.ip().to_canonical();
     let all = if_addrs::get_if_addrs()?;
+    // Every interface has link-local addresses, and two may have the same one: the scope says which is meant.
+    let scope = match local {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id(),
+        _ => 0,
+    };
+    let has_it = |i: &&if_addrs::Interface| i.ip() == own && (scope == 0 || i.index == Some(scope));
     let name = match interface {
         Some(name) => name.to_string(),
         None => all
             .iter()
-            .find(|i| i.ip() == own)
+            .find(has_it)
             .map(|i| i.name.clone())
             .ok_or_else(|| std::io::Error::other(format!("no interface has the address {own}")))?,
     };
@@ -87,5 +93,46 @@ mod tests {
             length: 8
         }));
         assert!(own_link("192.0.2.77:1".parse().unwrap(), local, None).is_err());
+    }
+
+    /// In a network namespace of its own, where two interfaces have the same link-local address.
+    #[test]
+    fn a_link_local_session_is_found_on_the_interface_of_its_scope() {
+        const INSIDE: &str = "TURNPIKE_TEST_SCOPE";
+        if std::env::var_os(INSIDE).is_none() {
+            let script = r#"
+                set -e
+                PATH=$PATH:/usr/sbin:/sbin
+                ip link add one type veth peer name two
+                for end in one two; do
+                    ip link set $end addrgenmode none
+                    ip link set $end up
+                    ip address add fe80::7/64 dev $end nodad
+                done
+                ip address add 10.9.8.1/24 dev two
+                exec "$0" --exact daemon::link::tests::a_link_local_session_is_found_on_the_interface_of_its_scope
+            "#;
+            let ran = std::process::Command::new("unshare")
+                .args(["--user", "--map-root-user", "--net", "sh", "-c", script])
+                .arg(std::env::current_exe().unwrap())
+                .env(INSIDE, "1")
+                .output()
+                .unwrap();
+            let said = [ran.stdout, ran.stderr].concat();
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&said));
+            return;
+        }
+        let all = if_addrs::get_if_addrs().unwrap();
+        for name in ["one", "two"] {
+            let index = all.iter().find(|i| i.name == name).unwrap().index.unwrap();
+            let at =
+                |ip: &str| SocketAddr::from(std::net::SocketAddrV6::new(ip.parse().unwrap(), 1, 0, index));
+            let link = own_link(at("fe80::7"), at("fe80::9"), None).unwrap();
+            assert_eq!(link.meter.interface.as_str(), name);
+            // What is used is bound by the addresses that packets can leave the link with.
+            let mapped = wire_form("10.9.8.1".parse().unwrap());
+            let expected = if name == "two" { vec![mapped] } else { Vec::new() };
+            assert_eq!(link.addresses, expected);
+        }
     }
 }

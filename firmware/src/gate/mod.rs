@@ -24,7 +24,7 @@ mod watcher;
 pub use binding::{Binding, ClientSlot, InterfaceName, Mac};
 pub use error::GateError;
 pub use meter::{Meter, MeterPlan, MeterReading, Prefix};
-pub use neighbour::{Neighbour, mac_of, neighbours};
+pub use neighbour::{Neighbour, index_of, mac_of, neighbours};
 pub use recovery::Survivor;
 pub use state::{Gate, GatePlan, Reading};
 pub use watcher::{AsyncWatcher, Watcher, WatcherEvent};

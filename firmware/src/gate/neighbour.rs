@@ -47,8 +47,11 @@ pub fn neighbours(interface: &InterfaceName) -> Result<Vec<Neighbour>, GateError
     Ok(found)
 }
 
-/// The kernel's number for an interface.
-pub(super) fn index_of(interface: &InterfaceName) -> Result<u32, GateError> {
+/// The kernel's number for an interface, the scope of link-local addresses on it.
+///
+/// # Errors
+/// There is none of this name.
+pub fn index_of(interface: &InterfaceName) -> Result<u32, GateError> {
     let socket = Socket::open(None).map_err(GateError::kernel("looking up an interface"))?;
     rustix::net::netdevice::name_to_index(&socket, interface.as_str())
         .map_err(|_| GateError::NoInterface(interface.to_string()))

@@ -77,7 +77,8 @@ pub struct Discovery {
 }
 
 /// Asks who sells on the link, and waits for answers. `interface` is the one to ask on, or all that are up. Relays
-/// come in the order in which they answered, each once.
+/// come in the order in which they answered, each once: at the address that everything works over, if it answered from
+/// more than one.
 ///
 /// # Errors
 /// Of the system, if no interface could be asked on.
@@ -312,14 +313,32 @@ async fn ask(
             answer = answers.recv() => {
                 let Some((bytes, from)) = answer else { break };
                 match beacon::read_answer(&bytes, canonical(from), &verifier, genesis, nonce) {
-                    Ok(beacon) if found.iter().all(|known| known.node != beacon.node) => found.push(beacon),
-                    Ok(_) => {}
+                    Ok(beacon) => keep(&mut found, beacon),
                     Err(error) => tracing::debug!("{from}: {error}"),
                 }
             }
         }
     }
     Ok(found)
+}
+
+/// One row for each relay, at its best address.
+fn keep(found: &mut Vec<Beacon>, beacon: Beacon) {
+    match found.iter_mut().find(|known| known.node == beacon.node) {
+        None => found.push(beacon),
+        Some(known) if awkwardness(known.address) > awkwardness(beacon.address) => *known = beacon,
+        Some(_) => {}
+    }
+}
+
+/// How much can go wrong with an address: one of the link alone is good only together with an interface, and packets to
+/// other places do not leave from it.
+pub fn awkwardness(address: SocketAddr) -> u8 {
+    match address.ip() {
+        IpAddr::V4(v4) if v4.is_link_local() => 1,
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => 2,
+        _ => 0,
+    }
 }
 
 fn asking_v4(interface: &str) -> io::Result<(UdpSocket, SocketAddr)> {
@@ -404,6 +423,30 @@ mod tests {
         ] {
             assert!(!neighbour(beyond), "{beyond}");
         }
+    }
+
+    #[test]
+    fn a_relay_is_listed_once_and_not_by_its_link_local_address() {
+        let beacon = |node: u8, address: &str| Beacon {
+            node: turnpike_protocol::base::NodeId::from_bytes([node; 32]),
+            address: address.parse().unwrap(),
+            name: String::new(),
+            sheet: Vec::new(),
+            signature: [0; 64],
+        };
+        let mut found = Vec::new();
+        for address in [
+            "[fe80::1%2]:7473",
+            "169.254.0.1:7473",
+            "10.0.0.1:7473",
+            "[fd00::1]:7473",
+            "[fe80::1%2]:7473",
+        ] {
+            keep(&mut found, beacon(1, address));
+        }
+        keep(&mut found, beacon(2, "[fe80::2%2]:7473"));
+        let listed: Vec<String> = found.iter().map(|b| b.address.to_string()).collect();
+        assert_eq!(listed, ["10.0.0.1:7473", "[fe80::2%2]:7473"]);
     }
 
     /// In a network namespace of its own, which has a gateway for everything.

@@ -23,7 +23,9 @@ mod tests;
 
 pub use admission::Refusal;
 pub use beacon::{Beacon, BeaconError};
-pub use discovery::{DISCOVERY_PORT, Discovery, SignedSheet, answer_discovery, discover, discover_at};
+pub use discovery::{
+    DISCOVERY_PORT, Discovery, SignedSheet, answer_discovery, awkwardness, discover, discover_at,
+};
 pub use frame::Frame;
 pub use links::Links;
 

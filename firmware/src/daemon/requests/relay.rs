@@ -4,7 +4,7 @@ use super::news::{News, show};
 use super::{Desk, refusal};
 use crate::config::DEFAULT_PORT;
 use crate::control::{Discovered, Failed, Hex, Prices, Progress, Responder, Response, Target};
-use crate::transport::{Beacon, discover};
+use crate::transport::{Beacon, awkwardness, discover};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
@@ -47,7 +47,7 @@ impl Desk {
     }
 
     pub(super) async fn discover(&self, seconds: u32, responder: &Responder) -> Result<Response, Failed> {
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<_, Discovered> = BTreeMap::new();
         let end =
             tokio::time::Instant::now() + Duration::from_secs(seconds.clamp(1, MAX_SEARCH_SECONDS).into());
         loop {
@@ -58,8 +58,12 @@ impl Desk {
                 });
             }
             for relay in self.look_around(ROUND.min(rest)).await? {
-                let key = (relay.node, relay.address.clone());
-                if found.insert(key, relay.clone()).is_none() {
+                // One row for each relay. A better address of one that was found before is worth another line.
+                if found
+                    .get(&relay.node)
+                    .is_none_or(|known| is_better(&relay, known))
+                {
+                    found.insert(relay.node, relay.clone());
                     show(responder, Progress::Relay(relay));
                 }
             }
@@ -400,7 +404,13 @@ fn choose(mut found: Vec<Discovered>, wanted: Option<NodeId>, cheapest: bool) ->
     })
 }
 
-/// The addresses of `HOST:PORT` or `HOST`.
+/// Whether one address of a relay is to be preferred to another.
+fn is_better(new: &Discovered, known: &Discovered) -> bool {
+    let rank = |relay: &Discovered| relay.address.parse().map_or(u8::MAX, awkwardness);
+    rank(new) < rank(known)
+}
+
+/// The addresses of `HOST:PORT` or `HOST`, those first that everything works over.
 async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Failed> {
     let found = tokio::time::timeout(ANSWER_WITHIN, tokio::net::lookup_host(with_port(address))).await;
     let unknown = |why: String| {
@@ -410,7 +420,11 @@ async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Failed> {
         )
     };
     let places: Vec<SocketAddr> = match found {
-        Ok(Ok(places)) => places.collect(),
+        Ok(Ok(places)) => {
+            let mut places: Vec<SocketAddr> = places.collect();
+            places.sort_by_key(|place| awkwardness(*place));
+            places
+        }
         Ok(Err(error)) => return Err(unknown(error.to_string())),
         Err(_) => return Err(unknown("no name server answers".to_owned())),
     };
@@ -483,6 +497,17 @@ mod tests {
         );
         let third = NodeId::from_bytes([3; 32]);
         assert_eq!(choose(found, Some(third), false).unwrap().node.0, third);
+    }
+
+    #[test]
+    fn an_address_of_the_link_alone_gives_way_to_another() {
+        let at = |address: &str| Discovered {
+            address: address.to_owned(),
+            ..relay(1, 70)
+        };
+        let (scoped, plain) = (at("[fe80::1%2]:7473"), at("10.0.0.1:7473"));
+        assert!(is_better(&plain, &scoped));
+        assert!(!is_better(&scoped, &plain) && !is_better(&plain, &plain));
     }
 
     #[test]
