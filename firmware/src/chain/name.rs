@@ -60,6 +60,24 @@ impl ChainName {
         }
     }
 
+    /// The word for it in `turnpike.toml`, `turnpike init --network` and on the screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            ChainName::Bitcoin => "mainnet",
+            ChainName::Testnet4 => "testnet4",
+            ChainName::Signet => "signet",
+            ChainName::Regtest => "regtest",
+            ChainName::Play => "play",
+        }
+    }
+
+    /// The chain with this block 0; `None` for one that is not known here.
+    pub fn of(genesis: BlockHash) -> Option<ChainName> {
+        ChainName::ALL
+            .into_iter()
+            .find(|chain| chain.genesis() == genesis)
+    }
+
     /// Whether blocks come at the owner's pace, so that looking often is cheap and worth it.
     pub fn is_private(self) -> bool {
         matches!(self, ChainName::Regtest | ChainName::Play)
@@ -139,6 +157,7 @@ mod tests {
         for chain in ChainName::ALL {
             assert_eq!(chain.to_string().parse(), Ok(chain));
             assert!(seen.insert(chain.genesis()), "{chain}");
+            assert_eq!(ChainName::of(chain.genesis()), Some(chain));
         }
         assert!("mainnet".parse::<ChainName>().is_err());
     }

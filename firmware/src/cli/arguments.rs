@@ -1,7 +1,9 @@
 //! The words of the command line.
 
 use super::amount::parse_rate;
+use crate::chain::ChainName;
 use crate::control::{Hex, Target};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use turnpike_protocol::base::{FeeRate, NodeId};
@@ -102,6 +104,9 @@ pub(super) struct InitOptions {
     /// With --json, print the words too.
     #[arg(long)]
     pub show_words: bool,
+    /// The chain that a new configuration names: mainnet is real money, play is worth nothing [default: mainnet].
+    #[arg(long, value_name = "CHAIN", value_parser = chain_values())]
+    pub network: Option<ChainName>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -263,4 +268,12 @@ pub(super) enum ClientsCommand {
 pub(super) enum RefundCommand {
     /// Print them signed, for any node to broadcast once their height is reached.
     Export,
+}
+
+/// The words of `turnpike.toml` for the chains.
+fn chain_values() -> impl TypedValueParser<Value = ChainName> {
+    PossibleValuesParser::new(ChainName::ALL.map(ChainName::word)).try_map(|word| {
+        let named = ChainName::ALL.into_iter().find(|chain| chain.word() == word);
+        named.ok_or_else(|| format!("no chain is called {word}"))
+    })
 }

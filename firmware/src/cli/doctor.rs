@@ -4,6 +4,9 @@ use super::{Failure, Output, Place, amount, daemon, show};
 use crate::chain::{Auth, Backend, Bitcoind};
 use crate::config::Config;
 use crate::control::{Check, CheckState, ClientError, ControlClient, Request, Response};
+use crate::daemon::store_of_another_chain;
+use crate::store::{Store, Table};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +27,13 @@ pub(super) fn run(place: &Place, output: &Output) -> Result<(), Failure> {
             Some(config)
         }
         Err(error) => {
-            checks.push(bad("configuration", error, "change the file as it says"));
+            let remedy = match path.metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    "make one with `turnpike init`, or name yours with --config".to_owned()
+                }
+                _ => denied(&path).unwrap_or_else(|| "change the file as it says".to_owned()),
+            };
+            checks.push(bad("configuration", error, remedy));
             None
         }
     };
@@ -47,11 +56,13 @@ pub(super) fn run(place: &Place, output: &Output) -> Result<(), Failure> {
         Err(error) => {
             let remedy = match &error {
                 ClientError::NotRunning { .. } => {
-                    "start it with `systemctl start turnpiked`, or run `turnpiked`"
+                    "start it with `systemctl start turnpiked`, or run `turnpiked`".to_owned()
                 }
-                _ => "run this as the user who runs turnpiked",
+                _ => denied(&socket).unwrap_or_else(|| "run this as the user who runs turnpiked".to_owned()),
             };
             checks.push(bad("daemon", "it is not running, or not for this user", remedy));
+            // A daemon that runs has the right one.
+            checks.extend(config.as_ref().and_then(other_chain));
             // While it runs, it says itself whether its chain answers.
             checks.extend(config.as_ref().map(chain));
             // While it runs, it has the port and the gate itself.
@@ -91,10 +102,56 @@ fn files(folder: &Path) -> Vec<Check> {
                 )
             }
             Ok(_) => good(name, path.display()),
-            Err(error) => bad(name, format!("{}: {error}", path.display()), remedy),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bad(name, format!("there is no {}", path.display()), remedy)
+            }
+            Err(error) => bad(
+                name,
+                format!("{}: {error}", path.display()),
+                denied(&path).unwrap_or_else(|| remedy.to_owned()),
+            ),
         });
     }
     checks
+}
+
+/// Whose it is and how to become that, where this user may not read it.
+fn denied(path: &Path) -> Option<String> {
+    let forbidden = |error: &std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+    match path.symlink_metadata() {
+        Err(error) if !forbidden(&error) => return None,
+        Ok(found) if found.is_file() && !std::fs::File::open(path).is_err_and(|e| forbidden(&e)) => {
+            return None;
+        }
+        _ => {}
+    }
+    // What is in a closed folder belongs to the folder's owner.
+    let found = path.ancestors().find_map(|above| above.symlink_metadata().ok())?;
+    let user = user_name(found.uid());
+    Some(format!(
+        "{} belongs to {user}: run this as that user, such as `sudo -u {user} turnpike doctor`",
+        path.display()
+    ))
+}
+
+/// As `sudo -u` takes it.
+fn user_name(uid: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("#{uid}"))
+}
+
+/// A store of another chain keeps the daemon from starting.
+fn other_chain(config: &Config) -> Option<Check> {
+    let rows = Store::peek(&config.store(), Table::Wallet).ok()??;
+    let journal: Vec<Vec<u8>> = rows.into_iter().map(|row| row.value).collect();
+    let wrong = store_of_another_chain(config, &journal)?;
+    let (found, remedy) = wrong.split_once(": ").unwrap_or((&wrong, ""));
+    Some(bad("store's chain", found, remedy))
 }
 
 /// A node that cannot write stops.
@@ -210,6 +267,15 @@ mod tests {
         assert_eq!(judge_space(LITTLE_SPACE).state, CheckState::Good);
         assert_eq!(space(Path::new("/nosuchfolder")).state, CheckState::Bad);
         assert_ne!(space(Path::new("/")).found, "0 B free");
+    }
+
+    #[test]
+    fn users_are_named_as_sudo_takes_them() {
+        assert_eq!(user_name(0), "root");
+        assert_eq!(user_name(4_000_000_000), "#4000000000");
+        // Nothing is forbidden about it.
+        assert_eq!(denied(Path::new("/etc/passwd")), None);
+        assert_eq!(denied(Path::new("/nosuchfolder/seed")), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::arguments::InitOptions;
 use super::{Failure, Output, Place};
-use crate::config::{Config, example};
+use crate::chain::ChainName;
+use crate::config::{Config, SYSTEM, example_on};
 use crate::control::Hex;
 use crate::store::{Backup, Origin, Store, StoreError, import};
 use std::fs::{DirBuilder, OpenOptions};
@@ -15,42 +16,73 @@ use zeroize::Zeroizing;
 
 /// Longest input that is taken for seed words, bytes.
 const MAX_WORDS: u64 = 4_096;
+/// Words of the longest seed (BIP39).
+const LONGEST_SEED: usize = 24;
 
 pub(super) fn init(place: &Place, output: &Output, options: &InitOptions) -> Result<(), Failure> {
-    let files = Files::locate(place)?;
-    for path in [&files.seed, &files.store] {
-        if path.symlink_metadata().is_ok() {
-            let path = path.display();
-            return Err(Failure::new(format!(
-                "{path} exists and is never overwritten: this node is set up already, or move the file away first"
-            )));
+    let files = Files::locate(place, options.network)?;
+    let [has_seed, has_store] = [&files.seed, &files.store].map(|path| path.symlink_metadata().is_ok());
+    let never = |path: &Path, why: &str| {
+        let path = path.display();
+        Err(Failure::new(format!(
+            "{path} exists and is never overwritten: {why}"
+        )))
+    };
+    match (has_seed, has_store) {
+        (true, true) if files.configured => {
+            return never(
+                &files.seed,
+                "this node is set up already, or move the file away first",
+            );
         }
+        (true, _) if options.restore => {
+            return never(
+                &files.seed,
+                "leave --restore out to use it, or move the file away first",
+            );
+        }
+        (false, true) => {
+            return never(
+                &files.store,
+                "bring its seed back beside it, or move the file away first",
+            );
+        }
+        _ => {}
     }
-    let seed = if options.restore { read_words()? } else { fresh()? };
-    let node = keys(&seed, files.coin)?.node();
+    let seed = match (has_seed, options.restore) {
+        (true, _) => files.read_seed()?,
+        (false, true) => read_words()?,
+        (false, false) => fresh()?,
+    };
+    // A seed that was in use, here or elsewhere, may own something.
+    let used = has_seed || options.restore;
+    let node = keys(&seed, files.coin())?.node();
     let mut made = Made::default();
     let result = files.folder(&mut made).and_then(|()| {
-        let origin = if options.restore {
-            Origin::Restored
-        } else {
-            Origin::New
-        };
-        Store::create(&files.store, origin)?;
-        made.0.push(files.store.clone());
-        files.write_seed(&seed, &mut made)?;
+        if !has_store {
+            let origin = if used { Origin::Restored } else { Origin::New };
+            Store::create(&files.store, origin)?;
+            made.0.push(files.store.clone());
+        }
+        if !has_seed {
+            files.write_seed(&seed, &mut made)?;
+        }
         files.write_config(&mut made)
     });
     made.keep_if(result)?;
     let words = seed.words();
-    let shown = !options.restore && (!output.json || options.show_words);
+    let shown = !used && (!output.json || options.show_words);
     let mut document = files.document(node);
     if output.json && shown {
         document["words"] = serde_json::Value::String(words.to_string());
     }
     let mut text = files.text(node);
-    if !options.restore {
+    if has_seed {
+        text.push_str("\nThe seed that was there is kept; what was missing beside it is made.\n");
+    }
+    if !used {
         text.push_str(&advice(&words));
-    } else {
+    } else if !has_store {
         text.push_str(
             "\nThe channels and coins of this seed are looked for in the chain when turnpiked starts.\n",
         );
@@ -59,7 +91,7 @@ pub(super) fn init(place: &Place, output: &Output, options: &InitOptions) -> Res
 }
 
 pub(super) fn restore(place: &Place, output: &Output, backup: &Path) -> Result<(), Failure> {
-    let files = Files::locate(place)?;
+    let files = Files::locate(place, None)?;
     if files.store.symlink_metadata().is_ok() {
         return Err(StoreError::Exists { path: files.store }.into());
     }
@@ -69,19 +101,8 @@ pub(super) fn restore(place: &Place, output: &Output, backup: &Path) -> Result<(
             backup.display()
         )));
     }
-    let (seed, kept) = match std::fs::read_to_string(&files.seed) {
-        Ok(words) => (
-            parse(&Zeroizing::new(words), &files.seed.display().to_string())?,
-            true,
-        ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (read_words()?, false),
-        Err(error) => {
-            return Err(Failure::new(format!(
-                "{}: {error}: run as its owner",
-                files.seed.display()
-            )));
-        }
-    };
+    let kept = files.seed.symlink_metadata().is_ok();
+    let seed = if kept { files.read_seed()? } else { read_words()? };
     let mut made = Made::default();
     let mut found = Backup {
         rows: 0,
@@ -92,8 +113,8 @@ pub(super) fn restore(place: &Place, output: &Output, backup: &Path) -> Result<(
         let open = |coin| -> Result<_, Failure> {
             Ok(import(backup, keys(&seed, coin)?.recovery().as_bytes(), &files.store))
         };
-        found = match open(files.coin)? {
-            Err(StoreError::BackupRefused { .. }) if open(other(files.coin))?.is_ok() => {
+        found = match open(files.coin())? {
+            Err(StoreError::BackupRefused { .. }) if open(other(files.coin()))?.is_ok() => {
                 made.0.push(files.store.clone());
                 return Err(Failure::usage(format!(
                     "{} belongs to this seed but to another chain: set chain.network in {} to that chain first",
@@ -110,7 +131,7 @@ pub(super) fn restore(place: &Place, output: &Output, backup: &Path) -> Result<(
         files.write_config(&mut made)
     });
     made.keep_if(result)?;
-    let node = keys(&seed, files.coin)?.node();
+    let node = keys(&seed, files.coin())?.node();
     let mut document = files.document(node);
     document["rows"] = found.rows.into();
     document["entries"] = found.entries.into();
@@ -130,7 +151,7 @@ struct Files {
     store: PathBuf,
     config: PathBuf,
     configured: bool,
-    coin: CoinType,
+    chain: ChainName,
 }
 
 /// Files that were made; gone again unless everything went well.
@@ -138,30 +159,70 @@ struct Files {
 struct Made(Vec<PathBuf>);
 
 impl Files {
-    fn locate(place: &Place) -> Result<Files, Failure> {
+    /// `wanted` is the chain that the owner named now; it has to be that of a configuration which is there.
+    fn locate(place: &Place, wanted: Option<ChainName>) -> Result<Files, Failure> {
         let config = place.config_path();
         let configured = config.symlink_metadata().is_ok();
-        let (named, coin) = if configured {
-            let config = Config::read(&config)?;
-            let main = config.chain.network == bitcoin::Network::Bitcoin;
-            (
-                config.node.data_dir,
-                if main { CoinType::Bitcoin } else { CoinType::Test },
-            )
-        } else {
-            (place.default_data_dir(), CoinType::Bitcoin)
+        let absolute = |folder: &Path| {
+            std::path::absolute(folder).map_err(|error| {
+                Failure::usage(format!("{}: {error}: name another folder", folder.display()))
+            })
         };
-        let folder = place.data_dir.clone().unwrap_or(named);
-        let data_dir = std::path::absolute(&folder)
-            .map_err(|error| Failure::usage(format!("{}: {error}: name another folder", folder.display())))?;
+        let (named, chain) = if configured {
+            let read = Config::read(&config)?;
+            let (file, chain) = (config.display(), read.chain.name());
+            if let Some(wanted) = wanted.filter(|wanted| *wanted != chain) {
+                return Err(Failure::usage(format!(
+                    "{file} is there and says {}: change its [chain] to {}, or name another file with --config",
+                    chain.word(),
+                    wanted.word()
+                )));
+            }
+            let folder = absolute(&read.node.data_dir)?;
+            if let Some(other) = &place.data_dir {
+                // turnpiked reads the file only: it would look for them elsewhere.
+                if absolute(other)?.components().ne(folder.components()) {
+                    return Err(Failure::usage(format!(
+                        "{file} is there and names the folder {}: leave --data-dir out, or change node.data_dir",
+                        folder.display()
+                    )));
+                }
+            }
+            (folder, chain)
+        } else {
+            let folder = match (&place.data_dir, &place.config) {
+                (Some(folder), _) => folder.clone(),
+                // Beside the file that was named, unless that is the system's.
+                (None, Some(file)) if file != Path::new(SYSTEM) => {
+                    file.parent().unwrap_or(Path::new("")).join("data")
+                }
+                _ => place.default_data_dir(),
+            };
+            (absolute(&folder)?, wanted.unwrap_or(ChainName::Bitcoin))
+        };
+        let data_dir = named;
         Ok(Files {
             seed: data_dir.join("seed"),
             store: data_dir.join("store.redb"),
             data_dir,
             config,
             configured,
-            coin,
+            chain,
         })
+    }
+
+    fn coin(&self) -> CoinType {
+        match self.chain {
+            ChainName::Bitcoin => CoinType::Bitcoin,
+            _ => CoinType::Test,
+        }
+    }
+
+    fn read_seed(&self) -> Result<Seed, Failure> {
+        let path = self.seed.display();
+        let words = std::fs::read_to_string(&self.seed)
+            .map_err(|error| Failure::new(format!("{path}: {error}: run as its owner")))?;
+        parse(&Zeroizing::new(words), &path.to_string())
     }
 
     fn folder(&self, made: &mut Made) -> Result<(), Failure> {
@@ -199,13 +260,20 @@ impl Files {
                 ))
             })?;
         }
-        write_new(&self.config, 0o644, &[example(&self.data_dir).as_bytes()], made)
+        write_new(
+            &self.config,
+            0o644,
+            &[example_on(self.chain, &self.data_dir).as_bytes()],
+            made,
+        )
     }
 
     fn document(&self, node: NodeId) -> serde_json::Value {
         serde_json::json!({
             "node": Hex(node),
+            "network": self.chain.word(),
             "data_dir": self.data_dir,
+            "seed": self.seed,
             "config": self.config,
             "config_written": !self.configured,
         })
@@ -218,11 +286,24 @@ impl Files {
             ", written now: read it and set what you sell or buy"
         };
         format!(
-            "node    {}\nfolder  {}\nconfig  {}{wrote}\n",
+            "node    {}, on this chain\nchain   {}\nfolder  {}\nconfig  {}{wrote}\n",
             Hex(node),
+            stakes(self.chain),
             self.data_dir.display(),
             self.config.display()
         )
+    }
+}
+
+/// The chain, and what is at stake on it.
+fn stakes(chain: ChainName) -> String {
+    let word = chain.word();
+    match chain {
+        ChainName::Bitcoin => format!(
+            "{word}: REAL MONEY. To try it out: `turnpike init --network play`, or regtest, signet, testnet4"
+        ),
+        ChainName::Play => format!("{word}: its coins are worth nothing; run `turnpike-playchain` for it"),
+        _ => format!("{word}: a test chain, its coins are worth nothing"),
     }
 }
 
@@ -292,8 +373,11 @@ fn read_words() -> Result<Seed, Failure> {
     let input = stdin();
     let mut input = input.lock().take(MAX_WORDS);
     let read = if stdin().is_terminal() {
-        drop(write!(stderr(), "The seed words, in one line: "));
-        input.read_line(&mut words)
+        drop(writeln!(
+            stderr(),
+            "The seed words, with their numbers or without, then an empty line:"
+        ));
+        read_lines(&mut input, &mut words)
     } else {
         input.read_to_string(&mut words)
     };
@@ -301,8 +385,39 @@ fn read_words() -> Result<Seed, Failure> {
     parse(&words, "standard input")
 }
 
+/// Up to the last word of the longest seed, an empty line, or the end.
+fn read_lines(input: &mut impl BufRead, words: &mut String) -> std::io::Result<usize> {
+    loop {
+        let read = input.read_line(words)?;
+        let empty = words.ends_with("\n\n") || words.trim().is_empty();
+        if read == 0 || empty || only_words(words).split(' ').count() >= LONGEST_SEED {
+            return Ok(words.len());
+        }
+    }
+}
+
 fn parse(words: &str, source: &str) -> Result<Seed, Failure> {
-    Seed::from_words(words.trim()).map_err(|error| Failure::usage(format!("{source}: {error}")))
+    Seed::from_words(&only_words(words)).map_err(|error| Failure::usage(format!("{source}: {error}")))
+}
+
+/// Seed words as they were written down: over several lines, and each with its number before it.
+fn only_words(text: &str) -> Zeroizing<String> {
+    let mut words = Zeroizing::new(String::with_capacity(text.len()));
+    for part in text.split_whitespace() {
+        let word = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let word = if word.len() < part.len() {
+            word.trim_start_matches(['.', ')', ':'])
+        } else {
+            word
+        };
+        if !word.is_empty() {
+            if !words.is_empty() {
+                words.push(' ');
+            }
+            words.push_str(word);
+        }
+    }
+    words
 }
 
 fn advice(words: &str) -> String {

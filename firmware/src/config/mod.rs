@@ -17,9 +17,10 @@ mod read;
 mod tests;
 
 pub use error::ConfigError;
-pub use example::example;
-pub use place::{config_file, is_root, user_folder};
+pub use example::{example, example_on};
+pub use place::{SYSTEM, config_file, is_root, user_folder};
 
+use crate::chain::ChainName;
 use crate::gate::InterfaceName;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -162,6 +163,19 @@ pub struct ClientConfig {
     pub loss_tolerance_ppm: u32,
     /// And by this many bytes more.
     pub loss_allowance: ByteCount,
+}
+
+impl ChainConfig {
+    /// Which chain it is, with the play chain apart from other private ones.
+    pub fn name(&self) -> ChainName {
+        match (self.backend, self.network) {
+            (ChainBackend::Play, _) => ChainName::Play,
+            (_, bitcoin::Network::Testnet4) => ChainName::Testnet4,
+            (_, bitcoin::Network::Signet) => ChainName::Signet,
+            (_, bitcoin::Network::Regtest) => ChainName::Regtest,
+            _ => ChainName::Bitcoin,
+        }
+    }
 }
 
 impl Config {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The system's configuration.
-const SYSTEM: &str = "/etc/turnpike/turnpike.toml";
+pub const SYSTEM: &str = "/etc/turnpike/turnpike.toml";
 /// Name of the file in the user's folder.
 const FILE: &str = "turnpike.toml";
 

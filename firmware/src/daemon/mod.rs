@@ -16,5 +16,5 @@ mod writer;
 
 pub use self::core::{Core, CoreError, CoreHandle, Down};
 pub use rows::Batch;
-pub use start::{StartError, run};
+pub use start::{StartError, run, store_of_another_chain};
 pub use writer::{Commit, Writer};

@@ -4,13 +4,13 @@ use super::core::{Ask, Core, CoreError, CoreHandle, FOLLOWER_KEY};
 use super::gatekeeper::{Gatekeeper, GuestLinks};
 use super::requests::Desk;
 use super::rows;
-use crate::chain::{Auth, Bitcoind, ChainTask, DEFAULT_PATIENCE, FollowerConfig, play_genesis};
+use crate::chain::{Auth, Bitcoind, ChainName, ChainTask, DEFAULT_PATIENCE, FollowerConfig};
 use crate::config::{ChainBackend, Config, ConfigError};
 use crate::control::ControlServer;
 use crate::gate::{Gate, GatePlan, Survivor, Watcher};
 use crate::store::{Store, Table, Write};
 use crate::transport::{Discovery, LinkLimits, Links, SignedSheet, answer_discovery};
-use crate::wallet::{Wallet, WalletKeys};
+use crate::wallet::{Wallet, WalletKeys, chain_of};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use std::sync::Arc;
@@ -57,11 +57,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let network = config.chain.network;
     let play = config.chain.backend == ChainBackend::Play;
     let keys = read_keys(&config)?;
-    let genesis = if play {
-        play_genesis().block_hash()
-    } else {
-        bitcoin::constants::genesis_block(network).block_hash()
-    };
+    let genesis = config.chain.name().genesis();
 
     let store = Store::open(&config.store()).map_err(files)?;
     let restored = store.restored().map_err(files)?;
@@ -71,6 +67,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         .into_iter()
         .map(|row| row.value)
         .collect();
+    if let Some(of) = store_of_another_chain(&config, &journal) {
+        return Err(StartError::Files(of));
+    }
     let account = keys.account();
     let wallet_keys = WalletKeys {
         external: &account.external,
@@ -215,6 +214,24 @@ fn answer_who_looks(config: &Config, keys: Arc<Keys>, genesis: GenesisHash, core
             }
         }
     });
+}
+
+/// What is wrong where the store belongs to another chain than the configuration, and how to go on; `None` if nothing is.
+pub fn store_of_another_chain(config: &Config, journal: &[Vec<u8>]) -> Option<String> {
+    let wanted = config.chain.name();
+    let of = chain_of(journal).ok().flatten()?;
+    if of == wanted.genesis() {
+        return None;
+    }
+    let of = ChainName::of(of).map_or("another chain", ChainName::word);
+    let (wanted, store) = (wanted.word(), config.store());
+    let (store, file) = (store.display(), config.path().display());
+    let aside = of.replace(' ', "-");
+    Some(format!(
+        "{store} belongs to {of}, and {file} says {wanted}: set [chain] back to {of}, or keep that store aside (its \
+         channels wait in it) and make one for {wanted} beside the same seed: `mv -n {store} {store}.{aside} && \
+         turnpike --config {file} init`"
+    ))
 }
 
 fn read_keys(config: &Config) -> Result<Keys, StartError> {

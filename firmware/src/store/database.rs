@@ -76,6 +76,20 @@ impl Store {
         Store::open_on(file_backend(file, path)?, path)
     }
 
+    /// Every row of a table of a store that nobody has open, by rising key; the file stays as it is, its generation too.
+    /// `None` if it was not closed well: only opening it repairs it.
+    pub fn peek(path: &Path, table: Table) -> Result<Option<Vec<Row>>, StoreError> {
+        // As in `open_on`: some damage is answered with a panic.
+        let rows = || match redb::ReadOnlyDatabase::open(path) {
+            Ok(db) => (|| Ok(Some(rows(&db.begin_read()?, table, &[], usize::MAX)?)))()
+                .map_err(|error: redb::Error| StoreError::database(path, error)),
+            Err(redb::DatabaseError::RepairAborted) => Ok(None),
+            Err(error) => Err(StoreError::database(path, error)),
+        };
+        catch_unwind(AssertUnwindSafe(rows))
+            .unwrap_or_else(|_| Err(StoreError::unreadable(path, "its pages make no sense")))
+    }
+
     /// Opens a store on any storage: the place where tests cut the power. `path` is for messages only.
     pub fn open_on(backend: impl StorageBackend, path: &Path) -> Result<Store, StoreError> {
         // redb makes a database out of nothing; a store whose bytes are gone is damaged, not new.
@@ -196,25 +210,7 @@ impl Store {
 
     /// At most `limit` rows of a table from key `first` on, by rising key: for tables that grow for years.
     pub fn load_from(&self, table: Table, first: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.look(|txn| {
-            let opened = match txn.open_table(definition(table)) {
-                Ok(opened) => opened,
-                // A table that a newer version added and this file does not have yet.
-                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                Err(error) => return Err(error.into()),
-            };
-            opened
-                .range(first..)?
-                .take(limit)
-                .map(|row| {
-                    let (key, value) = row?;
-                    Ok(Row {
-                        key: key.value().to_vec(),
-                        value: value.value().to_vec(),
-                    })
-                })
-                .collect()
-        })
+        self.look(|txn| rows(txn, table, first, limit))
     }
 
     /// One row's value.
@@ -422,6 +418,31 @@ fn read_format(db: &redb::Database, path: &Path) -> Result<u32, StoreError> {
     read()
         .map_err(|error| StoreError::database(path, error))?
         .ok_or_else(|| StoreError::unreadable(path, "it is not a turnpike store"))
+}
+
+fn rows(
+    txn: &redb::ReadTransaction,
+    table: Table,
+    first: &[u8],
+    limit: usize,
+) -> Result<Vec<Row>, redb::Error> {
+    let opened = match txn.open_table(definition(table)) {
+        Ok(opened) => opened,
+        // A table that a newer version added and this file does not have yet.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    opened
+        .range(first..)?
+        .take(limit)
+        .map(|row| {
+            let (key, value) = row?;
+            Ok(Row {
+                key: key.value().to_vec(),
+                value: value.value().to_vec(),
+            })
+        })
+        .collect()
 }
 
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {

@@ -3,7 +3,7 @@
 use super::WalletError;
 use bdk_wallet::ChangeSet;
 use bdk_wallet::chain::Merge;
-use bitcoin::OutPoint;
+use bitcoin::{BlockHash, OutPoint};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -71,6 +71,15 @@ impl Entry {
         let first_kept = tip.saturating_sub(KEPT_BLOCKS);
         blocks.retain(|height, _| *height == 0 || *height >= first_kept || ours.contains(height));
     }
+}
+
+/// Block 0 of the chain that a journal belongs to; `None` for one that says nothing yet.
+///
+/// # Errors
+/// [`WalletError::Journal`] if an entry is damaged.
+pub fn chain_of(journal: &[impl AsRef<[u8]>]) -> Result<Option<BlockHash>, WalletError> {
+    let entry = Entry::read(journal)?;
+    Ok(entry.bdk.local_chain.blocks.get(&0).copied().flatten())
 }
 
 /// Joins a journal into a single entry that means the same and is shorter. The caller may store it in place of the
