@@ -537,17 +537,26 @@ fn a_purchase_that_ended_early_is_a_failure_with_its_reason() {
 }
 
 #[test]
-fn ctrl_c_while_buying_ends_the_purchase_at_the_daemon() {
-    let (told, gone) = channel();
+fn ctrl_c_while_buying_stops_the_purchase_and_shows_its_figures() {
+    let (told, begun) = channel();
+    let stop = std::sync::Arc::new(tokio::sync::Notify::new());
     let daemon = Daemon::start(move |request, responder| {
         let told = told.clone();
+        let stop = stop.clone();
         match request {
             Request::Quote { .. } => responder.finish(Ok(Response::Quote(quote(Some(7))))),
+            Request::StopBuying { relay } => {
+                assert_eq!(relay, Some(self::relay()), "purchases from others go on");
+                stop.notify_one();
+                let relays = vec![self::relay()];
+                responder.finish(Ok(Response::Stopped { relays }));
+            }
             _ => drop(tokio::spawn(async move {
                 let _ = responder.progress(Progress::Purchase(purchase(PurchaseState::Buying, None)));
                 told.send("begun").unwrap();
-                responder.gone().await;
-                told.send("gone").unwrap();
+                stop.notified().await;
+                let stopped = purchase(PurchaseState::Stopped, Some(StopCause::User));
+                responder.finish(Ok(Response::Bought(stopped)));
             })),
         }
     });
@@ -556,9 +565,58 @@ fn ctrl_c_while_buying_ends_the_purchase_at_the_daemon() {
         daemon.folder.path(),
         &["buy", "--max-sat", "20", "--data-dir", folder],
     );
-    let mut child = buying
+    let child = buying
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait = std::time::Duration::from_secs(20);
+    assert_eq!(begun.recv_timeout(wait), Ok("begun"));
+    let interrupted = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(interrupted.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(status(&output), 0, "{output:?}");
+    assert_eq!(
+        out(&output),
+        "stopped (user): 25.0 MiB of 50.0 MiB used, 1.5 sat of 20 sat spent, 1.0 MiB credit kept\n"
+    );
+    let noted = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        noted.contains(&format!("stopped buying from {RELAY}; credit is kept")),
+        "{noted}"
+    );
+}
+
+#[test]
+fn ctrl_c_ends_the_program_where_the_daemon_does_not_answer() {
+    let (told, gone) = channel();
+    let daemon = Daemon::start(move |request, responder| {
+        let told = told.clone();
+        match request {
+            Request::Quote { .. } => responder.finish(Ok(Response::Quote(quote(Some(7))))),
+            Request::StopBuying { .. } => {
+                let relays = Vec::new();
+                responder.finish(Ok(Response::Stopped { relays }));
+            }
+            // Still looking for the relay: nothing is being bought.
+            _ => drop(tokio::spawn(async move {
+                let text = "looking for the relay".to_owned();
+                let _ = responder.progress(Progress::Step { text });
+                told.send("begun").unwrap();
+                responder.gone().await;
+                told.send("gone").unwrap();
+            })),
+        }
+    });
+    let folder = daemon.folder.path().to_str().unwrap();
+    let words = ["buy", "--max-sat", "20", "--data-dir", folder];
+    let child = command(daemon.folder.path(), &words)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
@@ -569,14 +627,30 @@ fn ctrl_c_while_buying_ends_the_purchase_at_the_daemon() {
         .status()
         .unwrap();
     assert!(interrupted.success());
-    assert_eq!(gone.recv_timeout(wait), Ok("gone"));
-    assert!(!child.wait().unwrap().success());
+    assert_eq!(
+        gone.recv_timeout(wait),
+        Ok("gone"),
+        "the daemon notices that nobody waits"
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(status(&output), 130);
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("before anything was bought")
+    );
 }
 
 #[test]
 fn events_are_one_line_each() {
     let events = |_: Request, responder: Responder| {
         let _ = responder.progress(Progress::Event(Event::Funding { slot: 3 }));
+        for _ in 0..2 {
+            let _ = responder.progress(Progress::Event(Event::ChannelReady {
+                slot: 3,
+                ceiling_msat: Msat::new(1_500),
+            }));
+        }
         let text = "two\nlines".to_owned();
         let _ = responder.progress(Progress::Event(Event::Note { text }));
         responder.finish(Err(Failed::daemon("the daemon is going down", "start it again")));
@@ -584,12 +658,18 @@ fn events_are_one_line_each() {
     let daemon = Daemon::start(events);
     assert_eq!(
         out(&daemon.run(&["events"])),
-        "funding slot=3\nnote text=two lines\n"
+        "channel 3 was accepted and is being funded\n\
+         the relay takes payments in channel 3, up to 1.5 sat for now\n\
+         two lines\n",
+        "sentences, and nothing twice"
     );
     let output = daemon.run(&["events", "--json"]);
     assert_eq!(
         out(&output),
-        "{\"funding\":{\"slot\":3}}\n{\"note\":{\"text\":\"two\\nlines\"}}\n"
+        "{\"funding\":{\"slot\":3}}\n\
+         {\"channel_ready\":{\"slot\":3,\"ceiling_msat\":1500}}\n\
+         {\"channel_ready\":{\"slot\":3,\"ceiling_msat\":1500}}\n\
+         {\"note\":{\"text\":\"two\\nlines\"}}\n"
     );
     assert_eq!(status(&output), 1);
     error(&output);
@@ -1092,5 +1172,191 @@ fn the_daemon_and_the_command_line_look_for_the_configuration_in_the_same_places
         if there && !Path::new("/etc/turnpike/turnpike.toml").exists() {
             assert!(told(daemon, &[], None).contains(&*own.to_string_lossy()));
         }
+    }
+}
+
+/// What a daemon on this chain leaves in its store: a wallet's journal.
+fn begin_wallet(data: &Path, chain: turnpike_firmware::chain::ChainName) {
+    use turnpike_firmware::store::{Store, Table, Write};
+    use turnpike_firmware::wallet::{Wallet, WalletKeys};
+    use turnpike_protocol::crypto::{CoinType, Keys, Seed};
+    let words = std::fs::read_to_string(data.join("seed")).unwrap();
+    let coin = match chain {
+        turnpike_firmware::chain::ChainName::Bitcoin => CoinType::Bitcoin,
+        _ => CoinType::Test,
+    };
+    let keys = Keys::new(&Seed::from_words(words.trim()).unwrap(), coin).unwrap();
+    let account = keys.account();
+    let of = WalletKeys {
+        external: &account.external,
+        internal: &account.internal,
+        network: chain.network(),
+        genesis: chain.genesis(),
+        recovery: keys.recovery().as_bytes(),
+    };
+    let changes = Wallet::open(&of, &[] as &[Vec<u8>])
+        .unwrap()
+        .take_changes()
+        .unwrap()
+        .unwrap();
+    let store = Store::open(&data.join("store.redb")).unwrap();
+    let put = Write::Put {
+        table: Table::Wallet,
+        key: &0_u64.to_be_bytes(),
+        value: &changes,
+    };
+    store.commit(&[put]).unwrap();
+}
+
+#[test]
+fn another_chain_after_the_first_start_is_named_with_the_commands_that_help() {
+    use turnpike_firmware::chain::ChainName;
+    let home = tempfile::tempdir().unwrap();
+    let output = turnpike(home.path(), &["init", "--network", "regtest"], "");
+    assert_eq!(status(&output), 0, "{output:?}");
+    begin_wallet(home.path(), ChainName::Regtest);
+    let config = home.path().join("turnpike.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    // The same address format and another block 0.
+    let play = text
+        .replace("backend = \"bitcoind\"", "backend = \"play\"")
+        .replace("network = \"regtest\"", "");
+    std::fs::write(&config, play).unwrap();
+    let seed = std::fs::read(home.path().join("seed")).unwrap();
+
+    let store = home.path().join("store.redb");
+    let doctor = document(&turnpike(home.path(), &["doctor", "--json"], ""));
+    let checks = doctor["checks"].as_array().unwrap();
+    let check = checks.iter().find(|c| c["name"] == "store's chain").unwrap();
+    assert_eq!(check["state"], "bad");
+    for fact in ["belongs to regtest", "says play", store.to_str().unwrap()] {
+        assert!(check["found"].as_str().unwrap().contains(fact), "{check}");
+    }
+    // Exactly what it says is done, except that the programs are where the tests have them.
+    let remedy = check["remedy"].as_str().unwrap();
+    let line = remedy.split('`').nth(1).unwrap();
+    let line = line.replace(
+        "turnpike --config",
+        &format!("{} --config", env!("CARGO_BIN_EXE_turnpike")),
+    );
+    let ran = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert!(ran.status.success(), "{line}: {ran:?}");
+    let said = out(&ran);
+    assert!(
+        said.contains("chain   play") && said.contains("is kept"),
+        "{said}"
+    );
+    assert!(!said.contains("on paper"), "no words of a seed that was there");
+    assert_eq!(std::fs::read(home.path().join("seed")).unwrap(), seed);
+    let made = turnpike_firmware::store::Store::open(&store).unwrap();
+    assert!(
+        made.restored().unwrap(),
+        "the seed may own something on this chain"
+    );
+    drop(made);
+    begin_wallet(home.path(), ChainName::Play);
+    let doctor = document(&turnpike(home.path(), &["doctor", "--json"], ""));
+    let checks = doctor["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|c| c["name"] != "store's chain"), "{doctor}");
+}
+
+#[test]
+fn init_says_which_chain_and_what_is_at_stake() {
+    for (words, says, network) in [
+        (&["init"][..], "chain   mainnet: REAL MONEY", "bitcoin"),
+        (
+            &["init", "--network", "play"],
+            "chain   play: its coins are worth nothing",
+            "play",
+        ),
+        (
+            &["init", "--network", "signet"],
+            "chain   signet: a test chain",
+            "signet",
+        ),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let output = turnpike(home.path(), words, "");
+        assert!(out(&output).contains(says), "{output:?}");
+        let config = turnpike_firmware::config::Config::read(&home.path().join("turnpike.toml")).unwrap();
+        assert_eq!(config.chain.name().to_string(), network);
+        // The chain of a configuration that is there is not changed behind its owner's back.
+        std::fs::remove_file(home.path().join("seed")).unwrap();
+        let other = turnpike(home.path(), &["init", "--network", "testnet4"], "");
+        assert_eq!(status(&other), 2);
+        assert!(error(&other).contains("[chain]"));
+    }
+    let home = tempfile::tempdir().unwrap();
+    assert_eq!(
+        status(&turnpike(home.path(), &["init", "--network", "fantasy"], "")),
+        2
+    );
+}
+
+#[test]
+fn a_configuration_that_is_named_has_its_data_beside_it_and_is_not_contradicted() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("node/turnpike.toml");
+    let file = config.to_str().unwrap();
+    let made = document(&feed(
+        command(home.path(), &["--config", file, "--json", "init"]),
+        "",
+    ));
+    let data = home.path().join("node/data");
+    assert_eq!(
+        made["seed"].as_str().unwrap(),
+        data.join("seed").to_str().unwrap()
+    );
+    assert!(data.join("seed").exists());
+    let elsewhere = home.path().join("elsewhere");
+    let words = [
+        "--config",
+        file,
+        "--data-dir",
+        elsewhere.to_str().unwrap(),
+        "init",
+    ];
+    let output = feed(command(home.path(), &words), "");
+    assert_eq!(status(&output), 2, "{output:?}");
+    assert!(error(&output).contains("node.data_dir"));
+    assert!(!elsewhere.exists());
+}
+
+#[test]
+fn seed_words_are_read_as_init_prints_them() {
+    let home = tempfile::tempdir().unwrap();
+    let printed = out(&turnpike(home.path(), &["init"], ""));
+    let block = printed.split("\n\n").find(|part| part.contains("   1 ")).unwrap();
+    assert!(block.lines().count() > 1);
+    let again = tempfile::tempdir().unwrap();
+    let dotted = block.replace(" 2 ", " 2. ").replace(" 3 ", " 3) ");
+    let output = turnpike(again.path(), &["init", "--restore"], &dotted);
+    assert_eq!(status(&output), 0, "{output:?}");
+    let seed = |folder: &Path| std::fs::read(folder.join("seed")).unwrap();
+    assert_eq!(seed(home.path()), seed(again.path()));
+}
+
+#[test]
+fn a_wallet_that_cannot_fund_the_channel_is_said_before_anything_is_asked() {
+    let daemon = Daemon::start(|request, responder| match request {
+        Request::Quote { .. } => responder.finish(Ok(Response::Quote(Quote {
+            wallet_sat: Sat::new(50_310),
+            ..quote(None)
+        }))),
+        _ => responder.finish(Err(Failed::refused("not in the script", ""))),
+    });
+    for words in [&["channel", "open", "--yes"][..], &["buy", "--max-sat", "5"]] {
+        let output = daemon.run(words);
+        assert_eq!(status(&output), 1);
+        let line = error(&output);
+        for fact in [
+            "50,311 sat with its fee",
+            "send 1 sat or more",
+            "turnpike wallet address",
+        ] {
+            assert!(line.contains(fact), "{line}");
+        }
+        let asked: Vec<Request> = daemon.requests.try_iter().collect();
+        assert!(matches!(asked[..], [Request::Quote { .. }]), "{asked:?}");
     }
 }

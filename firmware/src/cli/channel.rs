@@ -49,7 +49,11 @@ pub(super) fn quote(place: &Place, options: &OpenOptions) -> Result<Quote, Failu
 }
 
 /// Shows the terms and asks, unless the owner said yes already.
+///
+/// # Errors
+/// The owner did not say yes, or the wallet could not fund it anyway.
 pub(super) fn consent(output: &Output, quote: &Quote, yes: bool) -> Result<(), Failure> {
+    enough(quote)?;
     let mut err = stderr().lock();
     if !output.json || !yes {
         drop(err.write_all(terms(quote).as_bytes()));
@@ -72,6 +76,23 @@ pub(super) fn consent(output: &Output, quote: &Quote, yes: bool) -> Result<(), F
             ))
         }
     }
+}
+
+/// Whether the wallet can fund what was quoted.
+fn enough(quote: &Quote) -> Result<(), Failure> {
+    let needed = quote.capacity_sat.saturating_add(quote.funding_fee_sat);
+    let missing = needed.saturating_sub(quote.wallet_sat);
+    if missing == Sat::ZERO {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "a channel of {} takes {} with its fee, and the wallet has {} that can be spent: send {} or more to what \
+         `turnpike wallet address` prints and wait for a block, or open a smaller one with --capacity-sat",
+        sat(quote.capacity_sat),
+        sat(needed),
+        sat(quote.wallet_sat),
+        sat(missing),
+    )))
 }
 
 /// Opens the channel that was quoted and agreed to.

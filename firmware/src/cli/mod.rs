@@ -13,7 +13,9 @@ mod arguments;
 mod channel;
 mod daemon;
 mod doctor;
+mod event;
 mod failure;
+mod interrupt;
 mod output;
 mod place;
 mod price;
@@ -118,8 +120,13 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Doctor => doctor::run(&place, &output),
         Command::Events => {
+            let mut told = event::Told::default();
             let response = daemon::ask_with(&place, Request::Events, |progress| match progress {
-                Progress::Event(event) => output.line(&event, &show::event(&event)),
+                // An empty text is no line.
+                Progress::Event(event) => {
+                    let text = told.line(&event).unwrap_or_default();
+                    output.line(&event, &text)
+                }
                 Progress::Missed { .. } => output.line(&progress, &show::progress(&progress)),
                 _ => Ok(()),
             })?;

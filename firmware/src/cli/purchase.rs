@@ -2,15 +2,18 @@
 
 use super::amount::{bytes, msat};
 use super::arguments::BuyOptions;
+use super::interrupt::{self, Bought};
 use super::{Failure, Output, Place, channel, daemon, show};
 use crate::control::{Message, Progress, Purchase, PurchaseState, Request, Response, StopCause};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use turnpike_protocol::base::{ByteCount, Sat};
 
 pub(super) fn buy(place: &Place, output: &Output, options: &BuyOptions) -> Result<(), Failure> {
+    let bought = Bought::default();
     // With --auto the daemon finds the relay itself and opens what is needed: that is the owner's consent.
     if !options.auto {
         let quote = channel::quote(place, &options.open)?;
+        bought.from(quote.relay);
         if quote.open_slot.is_none() {
             channel::consent(output, &quote, options.open.yes)?;
             let opened = channel::open(place, output, &options.open, &quote)?;
@@ -26,26 +29,33 @@ pub(super) fn buy(place: &Place, output: &Output, options: &BuyOptions) -> Resul
         lifetime_blocks: options.open.lifetime_blocks,
     };
     let mut meter = output.bar().then(|| Meter::new(options));
-    let result = daemon::ask_with(place, request, |progress| match (&mut meter, &progress) {
-        (Some(meter), Progress::Purchase(purchase)) => {
-            meter.show(purchase);
-            Ok(())
+    interrupt::watch(place, output, &bought)?;
+    let result = daemon::ask_with(place, request, |progress| {
+        if let Progress::Purchase(purchase) = &progress {
+            bought.from(purchase.relay);
         }
-        (Some(meter), progress) => {
-            meter.bar.println(show::progress(progress));
-            Ok(())
+        match (&mut meter, &progress) {
+            (Some(meter), Progress::Purchase(purchase)) => {
+                meter.show(purchase);
+                Ok(())
+            }
+            (Some(meter), progress) => {
+                meter.bar.println(show::progress(progress));
+                Ok(())
+            }
+            // A line a second would only fill a log.
+            (None, Progress::Purchase(_)) if !output.json => Ok(()),
+            (None, _) => step(
+                output,
+                &Message::Progress(progress.clone()),
+                &show::progress(&progress),
+            ),
         }
-        // A line a second would only fill a log.
-        (None, Progress::Purchase(_)) if !output.json => Ok(()),
-        (None, _) => step(
-            output,
-            &Message::Progress(progress.clone()),
-            &show::progress(&progress),
-        ),
     });
     if let Some(meter) = meter {
         meter.bar.finish_and_clear();
     }
+    bought.told();
     let response = result?;
     let Response::Bought(purchase) = &response else {
         return Err(daemon::unexpected());

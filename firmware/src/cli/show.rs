@@ -1,10 +1,10 @@
 //! Answers for people.
 
 use super::amount::{bytes, grouped, msat, rate, sat, seconds};
-use super::channel;
+use super::{channel, event};
 use crate::control::{
-    Channel, Check, CheckState, Client, Discovered, Event, Exposure, Prices, Progress, Purchase,
-    PurchaseState, ReceiptCopy, Refund, Response, Role, SalesRow, Standing, Status,
+    Channel, Check, CheckState, Client, Discovered, Exposure, Prices, Progress, Purchase, PurchaseState,
+    ReceiptCopy, Refund, Response, Role, SalesRow, Standing, Status,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -74,31 +74,11 @@ pub(super) fn progress(progress: &Progress) -> String {
         Progress::Relay(it) => format!("found {}@{}", it.node, it.address),
         Progress::Channel(it) => format!("channel {}: {}", it.slot, it.state),
         Progress::Purchase(it) => purchase(it),
-        Progress::Event(it) => event(it),
+        Progress::Event(it) => event::line(it),
         Progress::Missed { lines } => {
             format!("{lines} lines were left out, since they were not read in time")
         }
     }
-}
-
-/// One event, in one line: its name and its fields.
-pub(super) fn event(event: &Event) -> String {
-    let Ok(Value::Object(named)) = serde_json::to_value(event) else {
-        return String::new();
-    };
-    let mut text = String::new();
-    for (name, fields) in named {
-        text.push_str(&name);
-        for (key, value) in fields.as_object().into_iter().flatten() {
-            let value = match value {
-                Value::Null => continue,
-                Value::String(text) => text.replace(char::is_control, " "),
-                other => other.to_string(),
-            };
-            let _ = write!(text, " {key}={value}");
-        }
-    }
-    text
 }
 
 /// A sheet in one line.
@@ -317,6 +297,13 @@ fn channels(list: &[Channel]) -> String {
 }
 
 fn until(it: &Channel) -> String {
+    match (it.state.as_str(), it.ended_at_height) {
+        ("over", Some(height)) => return format!("ended at height {}", grouped(u64::from(height.value()))),
+        ("over" | "settled" | "refunded", _) => return String::new(),
+        // Accepted, and its funding is not broadcast.
+        _ if it.outpoint.is_none() && it.state == "accepted" => return "nothing locked yet".to_owned(),
+        _ => {}
+    }
     let (verb, height) = match it.role {
         Role::Payer => ("locked until height", it.expiry_height),
         Role::Payee => ("settled by height", it.settle_by_height),
@@ -448,7 +435,8 @@ fn quiet(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(32).collect()
 }
 
-fn short(id: &impl ToString) -> String {
+/// Enough of an identity to tell it from others.
+pub(super) fn short(id: &impl ToString) -> String {
     id.to_string().chars().take(12).collect()
 }
 

@@ -5,10 +5,12 @@ use super::{Desk, figures, refusal};
 use crate::control::{Channel, Failed, Hex, Refund, Responder, Response, Target, Which};
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hashes::Hash;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant as Deadline;
 use turnpike_protocol::base::{FeeRate, NodeId, Sat, Slot, Txid};
 use turnpike_protocol::node::{ChannelView, Command, Event, Node, Role};
+use turnpike_protocol::wire::ErrorCode;
 
 /// Longest wait that can be asked for: a settlement at a floor fee may need a day.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,22 +49,44 @@ impl Desk {
         };
         self.core.command(closing).await?.map_err(refusal::command)?;
         let slots: Vec<Slot> = views.iter().map(|v| v.slot).collect();
+        // Channels that the relay does not settle for what is paid so far.
+        let mut too_little = BTreeSet::new();
         let deadline = Deadline::now() + Duration::from_secs(wait_seconds.into()).min(MAX_WAIT);
         loop {
             let asked = slots.clone();
-            let views: Vec<ChannelView> = self
+            let (views, lit) = self
                 .core
-                .look(move |n| asked.iter().filter_map(|s| n.channel(*s)).collect())
+                .look(move |n| {
+                    let views: Vec<ChannelView> = asked.iter().filter_map(|s| n.channel(*s)).collect();
+                    (views, n.view().lit)
+                })
                 .await?;
-            if views.iter().all(is_settled) || Deadline::now() >= deadline {
+            let done = |v: &ChannelView| is_settled(v) || too_little.contains(&v.slot);
+            if views.iter().all(done) || Deadline::now() >= deadline {
+                if let Some(text) = not_yet(&views, &too_little, lit) {
+                    step(responder, text);
+                }
                 let channels: Vec<Channel> = views.iter().map(figures::channel).collect();
                 return Ok(Response::Channels { channels });
             }
             let rest = deadline.saturating_duration_since(Deadline::now());
-            if let Some(event) = news.next_or_moment(LOOK_EVERY.min(rest)).await? {
-                if concerns(&event, &slots) {
-                    show(responder, self.tell(event).await?);
+            match news.next_or_moment(LOOK_EVERY.min(rest)).await? {
+                Some(Event::PeerProblem {
+                    connection,
+                    code: ErrorCode::FeesTooHigh,
+                    detail,
+                }) if detail > 0 => {
+                    let relay = self.peer_of(connection).await?;
+                    for view in views.iter().filter(|v| Some(v.peer) == relay) {
+                        if let Some(text) = paid_too_little(view, Sat::new(detail)) {
+                            if too_little.insert(view.slot) {
+                                step(responder, text);
+                            }
+                        }
+                    }
                 }
+                Some(event) if concerns(&event, &slots) => show(responder, self.tell(event).await?),
+                _ => {}
             }
         }
     }
@@ -176,6 +200,37 @@ fn concerns(event: &Event, slots: &[Slot]) -> bool {
     }
 }
 
+/// What a payer is told whose relay settles from `least` on only.
+fn paid_too_little(view: &ChannelView, least: Sat) -> Option<String> {
+    let missing = least.checked_sub(view.total.to_sat_ceil())?;
+    (view.role == Role::Payer && missing > Sat::ZERO).then(|| {
+        format!(
+            "channel {}: the relay settles from {least} paid ({missing} more), or the channel is refunded at height {}",
+            view.slot.0, view.expiry
+        )
+    })
+}
+
+/// What is said at the end of the wait where something is still to come.
+fn not_yet(views: &[ChannelView], too_little: &BTreeSet<Slot>, lit: bool) -> Option<String> {
+    let waits = |v: &&ChannelView| {
+        !is_settled(v) && v.spent_by.is_none() && v.outpoint.is_some() && !too_little.contains(&v.slot)
+    };
+    let waiting: Vec<String> = views.iter().filter(waits).map(|v| v.slot.0.to_string()).collect();
+    if waiting.is_empty() {
+        return None;
+    }
+    let why = if lit {
+        "it is, as soon as it can be: see `turnpike channel list`"
+    } else {
+        "the chain cannot be reached; it is done once the chain answers, keep turnpiked running"
+    };
+    Some(format!(
+        "channel {}: not broadcast yet: {why}",
+        waiting.join(", ")
+    ))
+}
+
 fn refund(raw: Vec<u8>, view: &ChannelView) -> Result<Refund, Failed> {
     let broken = || {
         Failed::daemon(
@@ -194,4 +249,62 @@ fn refund(raw: Vec<u8>, view: &ChannelView) -> Result<Refund, Failed> {
         txid: Hex(Txid::from_bytes(tx.compute_txid().to_byte_array())),
         transaction: Hex(raw),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use turnpike_protocol::base::{BlockHeight, Msat, Outpoint};
+
+    fn paid(total_msat: u64) -> ChannelView {
+        ChannelView {
+            slot: Slot(4),
+            id: None,
+            role: Role::Payer,
+            peer: NodeId::from_bytes([1; 32]),
+            capacity: Sat::new(50_000),
+            total: Msat::new(total_msat),
+            expiry: BlockHeight::new(1_000),
+            settle_by: BlockHeight::new(900),
+            outpoint: Some(Outpoint {
+                txid: Txid::from_bytes([2; 32]),
+                vout: 0,
+            }),
+            funded_at: None,
+            state: "open",
+            outcome: None,
+            ended_at: None,
+            spent_by: None,
+            funding_fee: Sat::ZERO,
+            ceiling: Msat::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_payer_is_told_what_is_missing_until_the_relay_settles() {
+        let text = paid_too_little(&paid(120_500), Sat::new(206)).unwrap();
+        assert_eq!(
+            text,
+            "channel 4: the relay settles from 206 sat paid (85 sat more), or the channel is refunded at height 1000"
+        );
+        // The relay's count is the newer one then: its refusal is about something else.
+        assert_eq!(paid_too_little(&paid(206_000), Sat::new(206)), None);
+    }
+
+    #[test]
+    fn what_was_not_broadcast_does_not_look_done() {
+        let none = BTreeSet::new();
+        let dark = not_yet(&[paid(1)], &none, false).unwrap();
+        assert!(
+            dark.contains("channel 4: not broadcast yet: the chain cannot be reached"),
+            "{dark}"
+        );
+        assert!(!not_yet(&[paid(1)], &none, true).unwrap().contains("reached"));
+        let spent = ChannelView {
+            spent_by: Some(Txid::from_bytes([3; 32])),
+            ..paid(1)
+        };
+        assert_eq!(not_yet(&[spent], &none, false), None);
+        assert_eq!(not_yet(&[paid(1)], &BTreeSet::from([Slot(4)]), true), None);
+    }
 }

@@ -101,7 +101,8 @@ impl Desk {
         })
     }
 
-    async fn peer_of(&self, connection: ConnectionId) -> Result<Option<NodeId>, Failed> {
+    /// Who is at the other end of a session that is there.
+    pub(super) async fn peer_of(&self, connection: ConnectionId) -> Result<Option<NodeId>, Failed> {
         let sessions = self.core.look(|n| n.view().sessions).await?;
         Ok(sessions
             .into_iter()

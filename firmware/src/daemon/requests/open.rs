@@ -130,6 +130,8 @@ impl Desk {
         responder: &Responder,
     ) -> Result<Slot, Failed> {
         let _one_at_a_time = self.opening.lock().await;
+        // Before anything is asked of the relay, which would keep a place for the channel.
+        self.affordable(plan.capacity).await?;
         let mut news = News::of(&self.core);
         let before = self.core.look(newest_slot).await?;
         let step = |text: String| step(responder, text);
@@ -170,9 +172,10 @@ impl Desk {
         };
         let view = refusal::within(ACCEPT_WITHIN, accepted, late).await?;
         let slot = view.slot;
-        show(responder, Progress::Channel(figures::channel(&view)));
-
         step(format!("the relay accepted channel {}; funding it", slot.0));
+        if view.state != "over" {
+            show(responder, Progress::Channel(figures::channel(&view)));
+        }
         let funded = async {
             loop {
                 let view = self.core.look(move |n| n.channel(slot)).await?;
@@ -205,6 +208,20 @@ impl Desk {
         let view = refusal::within(FUND_WITHIN, funded, late).await?;
         show(responder, Progress::Channel(figures::channel(&view)));
         Ok(slot)
+    }
+
+    /// Refuses a channel that the wallet cannot fund.
+    async fn affordable(&self, capacity: Sat) -> Result<(), Failed> {
+        let rate = self.core.look(|n| n.fee_rate()).await?;
+        let fee = self.funding_fee(capacity, rate).await?;
+        let needed = fee
+            .and_then(|fee| capacity.checked_add(fee))
+            .unwrap_or(Sat::new(u64::MAX));
+        let available = self.spendable().await?.unwrap_or(Sat::ZERO);
+        if available < needed {
+            return Err(poor(available, needed));
+        }
+        Ok(())
     }
 
     /// Waits until the relay takes more in this channel than is paid already, over as many sessions as that takes.
@@ -346,8 +363,10 @@ fn opened_since(node: &Node, relay: NodeId, before: Option<Slot>) -> Option<Chan
 }
 
 fn poor(available: Sat, needed: Sat) -> Failed {
-    let error =
-        format!("the wallet has {available} that can be spent, the channel needs {needed} with its fee");
+    let missing = needed.saturating_sub(available);
+    let error = format!(
+        "the wallet has {available} that can be spent, the channel needs {needed} with its fee: {missing} are missing"
+    );
     Failed::refused(
         error,
         "send coins to `turnpike wallet address` and wait for a block, or open a smaller one",

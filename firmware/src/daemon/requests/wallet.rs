@@ -3,7 +3,7 @@
 use super::{Desk, refusal};
 use crate::chain::OrderError;
 use crate::control::{self, Failed, Hex, Response};
-use crate::wallet::Balance;
+use crate::wallet::{Balance, WalletError};
 use bitcoin::address::{Address, NetworkUnchecked};
 use bitcoin::hashes::Hash;
 use std::time::Duration;
@@ -88,6 +88,10 @@ impl Desk {
         let fee = async {
             match self.chain.funding_fee(capacity, rate).await {
                 Ok(fee) => Ok(Some(fee)),
+                // With what is there already, many small coins may cost more than one.
+                Err(OrderError::Wallet(WalletError::Insufficient { needed, .. })) => Ok(rate
+                    .fee(OPENING_VB)
+                    .map(|fee| fee.max(needed.saturating_sub(capacity)))),
                 Err(OrderError::NoWallet | OrderError::Wallet(_)) => Ok(rate.fee(OPENING_VB)),
                 Err(error) => Err(refusal::order(error)),
             }
