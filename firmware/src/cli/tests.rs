@@ -114,7 +114,8 @@ fn numbers_are_shown_for_people_and_never_rounded_up() {
     assert_eq!(bytes(ByteCount::new(1_023)), "1023 B");
     assert_eq!(bytes(ByteCount::new((1 << 20) - 1)), "1023.9 KiB");
     assert_eq!(bytes(ByteCount::new(1 << 20)), "1.0 MiB");
-    assert_eq!(bytes(ByteCount::MAX), "16383.9 PiB");
+    assert_eq!(bytes(ByteCount::new(u64::MAX - 1)), "16383.9 PiB");
+    assert_eq!(bytes(ByteCount::MAX), "unlimited");
     assert_eq!(rate(FeeRate::new(2_500)), "2.5 sat/vB");
     assert_eq!(seconds(59), "59 s");
     assert_eq!(seconds(604_800), "7 d 0 h");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant as Deadline;
 use turnpike_protocol::base::{FeeRate, NodeId, Sat, Slot, Txid};
 use turnpike_protocol::node::{ChannelView, Command, Event, Node, Role};
-use turnpike_protocol::wire::ErrorCode;
+use turnpike_protocol::wire::{ErrorCode, Kind};
 
 /// Longest wait that can be asked for: a settlement at a floor fee may need a day.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -74,8 +74,9 @@ impl Desk {
                 Some(Event::PeerProblem {
                     connection,
                     code: ErrorCode::FeesTooHigh,
+                    about,
                     detail,
-                }) if detail > 0 => {
+                }) if Kind::from_number(about) == Some(Kind::CloseRequest) => {
                     let relay = self.peer_of(connection).await?;
                     for view in views.iter().filter(|v| Some(v.peer) == relay) {
                         if let Some(text) = paid_too_little(view, Sat::new(detail)) {
