@@ -9,6 +9,8 @@ struct Process {
     child: Child,
     url: String,
     cookie: String,
+    /// What it printed about itself after the first two lines.
+    advice: String,
 }
 
 fn start(folder: &Path) -> Process {
@@ -25,11 +27,31 @@ fn start(folder: &Path) -> Process {
         line.strip_prefix(word).expect(word).trim().to_owned()
     };
     let (url, cookie) = (line("url"), line("cookie"));
+    let mut advice = String::new();
+    for line in lines.map(|l| l.expect("text")) {
+        advice.push_str(&line);
+        advice.push('\n');
+        if line.starts_with("Blocks:") {
+            break;
+        }
+    }
     Process {
         child,
         url,
         cookie: std::fs::read_to_string(cookie).expect("cookie"),
+        advice,
     }
+}
+
+/// The command of a line of advice, carried out by this build's program, with other words at its end.
+fn command(advice: &str, start: &str, end: &[&str]) -> std::process::Output {
+    let line = advice.lines().find(|l| l.starts_with(start)).expect(start);
+    let words = line.split_whitespace().skip(2);
+    Command::new(env!("CARGO_BIN_EXE_turnpike-playchain"))
+        .args(words.take(4))
+        .args(end)
+        .output()
+        .expect("run turnpike-playchain")
 }
 
 impl Process {
@@ -108,6 +130,60 @@ fn it_serves_curl_says_that_its_money_is_worthless_and_keeps_its_chain() {
     assert!(again.ask("getblockcount", "[]").contains(r#""result":123"#));
     assert!(again.ask("getrawmempool", "[]").contains(r#""result":[]"#));
     again.end();
+}
+
+#[test]
+fn what_it_prints_is_a_section_that_a_node_takes_and_commands_that_give_coins_and_blocks() {
+    let folder = tempfile::tempdir().expect("folder");
+    let process = start(folder.path());
+    let section: String = process
+        .advice
+        .lines()
+        .skip_while(|l| *l != "[chain]")
+        .take_while(|l| !l.is_empty())
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let file = folder.path().join("turnpike.toml");
+    std::fs::write(&file, format!("[node]\ndata_dir = \"data\"\n{section}")).expect("write");
+    let chain = turnpike_firmware::config::Config::read(&file)
+        .expect("a configuration")
+        .chain;
+    assert_eq!(chain.url, process.url);
+    assert_eq!(
+        std::fs::read_to_string(&chain.cookie).expect("cookie"),
+        process.cookie
+    );
+
+    let address = "bcrt1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqvg32hk";
+    let out = command(&process.advice, "Coins:", &["faucet", address, "50000"]);
+    let words = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success() && words.contains("50000 sat"), "{words}");
+    let txid = words.trim().rsplit(' ').next().expect("a word");
+    assert!(process.ask("getrawmempool", "[]").contains(txid));
+    let out = command(&process.advice, "Blocks:", &["mine", "3"]);
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "height 123\n");
+    assert!(process.ask("getrawmempool", "[]").contains(r#""result":[]"#));
+    assert!(
+        process
+            .ask("gettxout", &format!(r#"["{txid}", 0]"#))
+            .contains(r#""value":0.0005"#)
+    );
+
+    // What is wrong is said, and the status tells.
+    let out = command(&process.advice, "Coins:", &["faucet", address, "329"]);
+    let words = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        !out.status.success() && words.contains("330 sat to 10 coins"),
+        "{words}"
+    );
+    let advice = process.advice.clone();
+    process.end();
+    let out = command(&advice, "Blocks:", &["mine", "1"]);
+    let words = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        !out.status.success() && words.contains("start `turnpike-playchain`"),
+        "{words}"
+    );
 }
 
 #[test]

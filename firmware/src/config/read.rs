@@ -20,6 +20,9 @@ use turnpike_protocol::market::Prices;
 use turnpike_protocol::money::channel::PayeePolicy;
 use turnpike_protocol::wire::{BindingClass, PriceSheet};
 
+/// Port of `turnpike-playchain`, and its cookie where it was started in the folder of the configuration file.
+const PLAY_PORT: u16 = 18555;
+const PLAY_COOKIE: &str = "playchain/.cookie";
 /// Default price, msat per MiB: about 50 sat per GB, a few cents.
 const DEFAULT_PRICE: u64 = 50;
 /// Default largest window, bytes: what a client may have prepaid and lose if the relay vanishes.
@@ -119,10 +122,12 @@ fn chain(section: &Section<'_, '_>, folder: &Path) -> Result<ChainConfig, Config
             }
             url.to_owned()
         }
+        None if backend == ChainBackend::Play => format!("http://127.0.0.1:{PLAY_PORT}"),
         None => format!("http://127.0.0.1:{}", rpc_port(network)),
     };
     let cookie = match section.entry("cookie") {
         Some(entry) => folder.join(entry.text()?),
+        None if backend == ChainBackend::Play => folder.join(PLAY_COOKIE),
         None => default_cookie(network),
     };
     let poll = section.quantity("poll", &TIME, 100..=600_000, 10_000)?;

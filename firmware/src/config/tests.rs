@@ -258,6 +258,14 @@ fn a_file_that_is_missing_or_no_text_is_named() {
 }
 
 #[test]
+fn the_play_chain_is_found_where_it_is_started_without_options() {
+    let chain = parse(HEAD).unwrap().chain;
+    assert_eq!(chain.url, "http://127.0.0.1:18555");
+    assert_eq!(chain.cookie, Path::new("dir/playchain/.cookie"));
+    assert_eq!(chain.network, bitcoin::Network::Regtest);
+}
+
+#[test]
 fn every_value_arrives() {
     let identity = "0a".repeat(32);
     let text = format!(

@@ -88,6 +88,7 @@ fn carry_out(node: &mut PlayNode, method: &str, params: &Value) -> Answer {
             }
         }
         "faucet" => faucet(node, params),
+        "mine" => mine(node, params),
         "stop" => Ok(json!("Play chain stopping")),
         _ => Err((
             NO_METHOD,
@@ -233,17 +234,26 @@ fn test_accept(node: &PlayNode, params: &Value) -> Answer {
 }
 
 fn generate(node: &mut PlayNode, params: &Value) -> Answer {
-    let count = params[0]
-        .as_u64()
-        .filter(|c| *c <= MAX_BLOCKS)
-        .and_then(|c| u32::try_from(c).ok());
-    let count = count.ok_or((
-        INVALID_PARAMETER,
-        format!("from 0 to {MAX_BLOCKS} blocks at once"),
-    ))?;
+    let count = blocks(&params[0])?;
     let payee = address(&params[1])?.script_pubkey();
     let made = node.mine(count, &payee).map_err(internal)?;
     Ok(made.iter().map(|h| json!(h.to_string())).collect())
+}
+
+/// `mine BLOCKS`: as `generatetoaddress`, the new coins for the faucet; answers the height.
+fn mine(node: &mut PlayNode, params: &Value) -> Answer {
+    let count = blocks(&params[0])?;
+    let payee = node.faucet_address().script_pubkey();
+    node.mine(count, &payee).map_err(internal)?;
+    Ok(json!(node.height()))
+}
+
+fn blocks(value: &Value) -> Result<u32, (i64, String)> {
+    let count = value.as_u64().filter(|c| *c <= MAX_BLOCKS);
+    count.and_then(|c| u32::try_from(c).ok()).ok_or((
+        INVALID_PARAMETER,
+        format!("from 0 to {MAX_BLOCKS} blocks at once"),
+    ))
 }
 
 /// `faucet ADDRESS AMOUNT_IN_SAT`: play coins, unconfirmed.
