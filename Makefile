@@ -5,9 +5,11 @@
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz mcu cross
+.PHONY: help build install demo test check bench fuzz mcu cross
 
 help:
+	@echo 'make build                  the programs, in target/release (4 minutes the first time)'
+	@echo 'make install                them, a systemd unit and completions [PREFIX=/usr/local] [DESTDIR=]'
 	@echo 'make demo [CHAIN=bitcoind]  a whole sale on this machine: real traffic, paid by the window, settled'
 	@echo 'make test                   build, replay the golden vectors on a Cortex-M4, run every test'
 	@echo 'make check                  format, lints, docs, licences, no_std build, file sizes, words'
@@ -15,6 +17,13 @@ help:
 	@echo 'make fuzz [SECONDS=60]      feed hostile bytes and event lists to the protocol, each target that long (first build: 1 min)'
 	@echo 'make mcu                    the golden vectors on an emulated Cortex-M4, and its memory figures'
 	@echo 'make cross                  static binaries for the Pi (aarch64), run once under an emulator'
+
+build:
+	@scripts/setup.sh build
+	cargo build --locked --release -p turnpike-firmware --bins
+
+install:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" BUILD="$(BUILD)" scripts/install.sh
 
 demo:
 	@scripts/setup.sh demo

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts in place what a make target needs: scripts/setup.sh demo|test|check|bench|fuzz|mcu|cross
+# Puts in place what a make target needs: scripts/setup.sh build|demo|test|check|bench|fuzz|mcu|cross
 #
 # Silent when nothing is missing. As root on Debian it installs the missing packages; otherwise it prints
 # the one line that would, and ends with status 2. Nothing is ever removed.
@@ -147,10 +147,10 @@ case "${1:-}" in
     test) need_rust; need_network; need_mcu ;;
     check) need_rust; need_lints; need_mcu ;;
     bench) need_rust; need_network; need_mcu; need valgrind valgrind ;;
-    fuzz) need_rust ;;
+    build | fuzz) need_rust ;;
     mcu) need_rust; need_mcu ;;
     cross) need_rust; need_cross ;;
-    *) echo "usage: scripts/setup.sh demo|test|check|bench|fuzz|mcu|cross" >&2; exit 2 ;;
+    *) echo "usage: scripts/setup.sh build|demo|test|check|bench|fuzz|mcu|cross" >&2; exit 2 ;;
 esac
 if [ "${#packages[@]}" -gt 0 ]; then
     mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
