@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Without a command it serves until Ctrl-C, and prints at the start what belongs into the configuration of every node.
 /// The commands talk to the chain that runs.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "turnpike-playchain", version)]
 struct Options {
     /// Address and port to serve JSON-RPC on; for the commands: that the chain serves on.
     #[arg(long, default_value = "127.0.0.1:18555", global = true)]

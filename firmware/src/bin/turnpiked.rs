@@ -8,7 +8,7 @@ use turnpike_firmware::daemon::{StartError, run};
 
 /// Sells, buys and forwards metered bandwidth.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "turnpiked", version)]
 struct Options {
     /// The configuration file [default: /etc/turnpike/turnpike.toml, else ~/.config/turnpike/turnpike.toml].
     #[arg(long, env = "TURNPIKE_CONFIG", value_name = "FILE")]
