@@ -9,6 +9,7 @@
 use crate::bitcoind::{Bitcoind, call, free_port};
 use crate::lab::{Host, Lab, Plan};
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ pub struct Node {
     folder: PathBuf,
     child: Option<Child>,
     preload: Option<PathBuf>,
+    wrapper: Vec<String>,
 }
 
 /// The whole site. Dropping it ends every process that it started.
@@ -353,6 +355,7 @@ impl Node {
             folder,
             child: None,
             preload: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -387,13 +390,21 @@ impl Node {
 
     /// The daemon's command line, not started.
     pub fn daemon(&self) -> Command {
-        let mut command = self.host.command(program("turnpiked"));
+        let daemon = program("turnpiked");
+        let mut words = self.wrapper.iter().map(OsStr::new).chain([daemon.as_os_str()]);
+        let mut command = self.host.command(words.next().expect("a program"));
         command
+            .args(words)
             .arg("--config")
             .arg(self.config())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
+    }
+
+    /// Starts the daemon through these words from its next start on.
+    pub fn wrap(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(ToString::to_string).collect();
     }
 
     /// Preloads this library into the daemon from its next start on.
