@@ -100,13 +100,25 @@ words() {
     return $bad
 }
 
+# Every test that the page of the rules of money names is there.
+rules() {
+    local bad=0 name
+    for name in $(grep -oE '`(rule_[0-9]+_\*|[a-z0-9_]{30,})`' protocol/spec/money.md | tr -d '`*'); do
+        if ! git grep -qE --untracked "fn $name[a-z0-9_]*\(\)" -- '*.rs'; then
+            echo "check: protocol/spec/money.md names a test $name, which is not there" >&2
+            bad=1
+        fi
+    done
+    return $bad
+}
+
 stages=("$@")
-[ "${#stages[@]}" -gt 0 ] || stages=(files words fmt lint docs deny no_std)
+[ "${#stages[@]}" -gt 0 ] || stages=(files words rules fmt lint docs deny no_std)
 failed=()
 for stage in "${stages[@]}"; do
     case $stage in
-        files | words | fmt | lint | docs | deny | no_std) ;;
-        *) echo "check: no stage $stage; there are files words fmt lint docs deny no_std" >&2; exit 2 ;;
+        files | words | rules | fmt | lint | docs | deny | no_std) ;;
+        *) echo "check: no stage $stage; there are files words rules fmt lint docs deny no_std" >&2; exit 2 ;;
     esac
     start=$SECONDS
     status=0
