@@ -9,6 +9,9 @@ scripts/setup.sh demo
 if [ "$chain" = bitcoind ]; then
     scripts/bitcoind.sh >/dev/null
 fi
+if [ ! -x "${CARGO_TARGET_DIR:-target}/debug/demo" ]; then
+    echo "building (about 4 minutes the first time)"
+fi
 cargo build --quiet --package turnpike-firmware --bins
 cargo build --quiet --package turnpike-tests --bin demo
 exec target/debug/demo "$chain"

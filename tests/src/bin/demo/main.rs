@@ -125,10 +125,21 @@ fn sale(kind: ChainKind) -> Result<String, String> {
     for node in [&mut site.relay, &mut site.clients[0]] {
         node.stop();
     }
-    let line = format!(
-        "bytes_forwarded={forwarded} bytes_billed={} msat_paid={} unpaid_bytes={unpaid} stranded_bytes={stranded} funding={} close={}",
-        sale.billed, sale.paid_msat, funding, settlement.txid
-    );
+    let figures = [
+        ("bytes_forwarded", forwarded.to_string()),
+        ("bytes_billed", sale.billed.to_string()),
+        ("msat_paid", sale.paid_msat.to_string()),
+        ("unpaid_bytes", unpaid.to_string()),
+        ("stranded_bytes", stranded.to_string()),
+        ("funding", funding),
+        ("close", settlement.txid.to_string()),
+    ];
+    say("the figures, by the kernel's counters and the chain's blocks");
+    for (name, value) in &figures {
+        println!("{name:>16}  {value}");
+    }
+    println!();
+    let line = figures.map(|(name, value)| format!("{name}={value}")).join(" ");
     if faults.is_empty() {
         Ok(line)
     } else {
