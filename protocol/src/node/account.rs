@@ -89,7 +89,20 @@ impl Node {
             PauseReason::Blocked => Some(ErrorCode::Blocked),
         };
         match (code, live) {
-            (None, Some(_)) => self.send_usage(now, id),
+            (None, Some(connection)) => {
+                if reason == PauseReason::Debt {
+                    // It should know what its next payments are for before it makes them.
+                    let detail = client.account.debt().value();
+                    let problem = Problem {
+                        code: ErrorCode::Debt,
+                        about: 0,
+                        detail,
+                        ext: Ext::default(),
+                    };
+                    self.send(connection, problem);
+                }
+                self.send_usage(now, id);
+            }
             // Whatever it was about to pay: it gets nothing for it.
             (Some(ErrorCode::Blocked), Some(connection)) => {
                 self.refuse(connection, Kind::Payment, ErrorCode::Blocked, 0);

@@ -109,6 +109,8 @@ error_codes! {
     Expiring = 28, Close, "the channel is near its expiry and is being settled: open a new one";
     /// The relay went too long without a sign of life from the client.
     NoLiveness = 29, Pause, "no sign of life from the client: service is paused, credit is kept";
+    /// Money that had counted as paid never came, or came back to its payer; the detail is what is owed, millisatoshi.
+    Debt = 30, Pause, "money paid here before never came or went back: the next payments go towards that before anything passes";
 }
 
 impl Serialize for ErrorCode {

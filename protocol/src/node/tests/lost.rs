@@ -86,7 +86,11 @@ fn a_funding_lost_after_the_account_moved_on_is_debt_that_stops_further_grants()
     assert!((1_099_900..=1_100_000).contains(&paid), "{paid}");
     assert_eq!((sold.paid, sold.lost), (Msat::new(paid), Msat::new(1_000_000)));
 
-    // What is paid now pays the debt first: not a byte passes for it.
+    // The client was told, and what it pays now pays the debt first: not a byte passes for it.
+    let told = world.events[CLIENT].iter().any(
+        |e| matches!(e, Event::PeerProblem { code: ErrorCode::Debt, detail, .. } if *detail == debt.value()),
+    );
+    assert!(told);
     let before = world.passed();
     world.buy(1);
     world.traffic(3, 2 * MIB);
