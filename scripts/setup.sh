@@ -59,6 +59,7 @@ need_network() {
     # With these mmdebstrap unpacks a Bitcoin node without being root.
     [ "$(id -u)" = 0 ] || need fakechroot fakechroot fakeroot
     need unshare util-linux
+    need sysctl procps
 }
 
 need_mcu() {
