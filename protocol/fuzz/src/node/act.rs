@@ -3,6 +3,7 @@
 use super::check::Judged;
 use super::world::{BOTH, CLIENT, Passed, RELAY, World, start};
 use turnpike_protocol::base::{ByteCount, ConnectionId};
+use turnpike_protocol::market::{BuyerState, StopReason};
 use turnpike_protocol::node::{Action, Event, Input};
 use turnpike_protocol::wire::ErrorCode;
 
@@ -163,6 +164,16 @@ impl World {
                 "a store that was never copied is taken for a copy"
             );
         }
+        let accused = match event {
+            Event::OverClaim { .. } => true,
+            Event::Progress { view, .. } => matches!(
+                view.state,
+                BuyerState::Stopped(StopReason::OverClaim | StopReason::UnderGrant)
+            ),
+            _ => false,
+        };
+        let honest = !self.lied[RELAY] && !self.lied[CLIENT] && !self.clocks;
+        assert!(!accused || !honest, "an honest relay is accused: {event:?}");
     }
 
     /// A store that is folded holds the same, and loads.

@@ -130,7 +130,10 @@ impl World {
                 let how = tape.byte();
                 self.restart(usize::from(how & 1), how & 2 == 0, how & 4 != 0);
             }
-            Op::ClockBack => self.now[usize::from(tape.byte() & 1)] = Instant::from_micros(0),
+            Op::ClockBack => {
+                self.now[usize::from(tape.byte() & 1)] = Instant::from_micros(0);
+                self.clocks = true;
+            }
             Op::Sell => {
                 let kind = tape.byte();
                 let config = selling(kind);

@@ -84,6 +84,8 @@ pub(super) struct World {
     pub fallen: Option<usize>,
     /// Frames of this node were changed: it is a liar.
     pub lied: [bool; 2],
+    /// A clock went back while its node ran.
+    pub clocks: bool,
     /// All that the client's owner allowed to be spent.
     pub allowed: u64,
     /// The lowest price of a byte of any sheet so far, millisatoshi per MiB.
@@ -173,6 +175,7 @@ impl World {
             cut: None,
             fallen: None,
             lied: [false; 2],
+            clocks: false,
             allowed: 0,
             cheapest: 100_000,
             free: false,
