@@ -1,6 +1,7 @@
 //! The seller's accounts: what they want done, what is told to the client, receipts.
 
 use super::record::{ReceiptRecord, Table, Write, put, receipt_key};
+use super::service::Client;
 use super::{ACCESS, Action, Event, Node};
 use crate::base::limits::MAX_RECEIPTS_PER_CHANNEL;
 use crate::base::{ByteCount, ConnectionId, Instant, NodeId};
@@ -142,6 +143,15 @@ impl Node {
                 exhausted: f.exhausted,
             },
         );
+    }
+
+    /// A receipt that is not answered is offered again before its client hears of more credit: after that it would
+    /// state less than was acknowledged, and be refused for ever.
+    pub(super) fn offer_receipt_again(&mut self, id: NodeId) {
+        let waits = |c: &Client| c.offered.is_some() && c.account.record().receipt.open;
+        if self.clients.get(&id).is_some_and(waits) {
+            self.offer_receipt(id, true);
+        }
     }
 
     fn offer_receipt(&mut self, id: NodeId, again: bool) {

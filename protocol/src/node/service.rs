@@ -112,6 +112,7 @@ impl Node {
         // A channel that was given up credits nothing, whoever is still bound to it.
         let total = credited.ok_or((ErrorCode::UnknownChannel, 0))?;
         self.account(now, peer, AccountInput::Liveness);
+        self.offer_receipt_again(peer);
         let granted = self
             .clients
             .get(&peer)
@@ -340,6 +341,7 @@ impl Node {
             self.compare_totals(now, id);
         }
         self.account(now, id, AccountInput::Attach { attachment });
+        self.offer_receipt_again(id);
         let Some(client) = self.clients.get(&id) else {
             return;
         };

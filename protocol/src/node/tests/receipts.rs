@@ -129,3 +129,25 @@ fn a_relay_that_sends_receipts_that_are_refused_fills_no_disk() {
         .expect("a claim is kept as proof");
     assert!(worst.value() > 1_000 * MIB);
 }
+
+#[test]
+fn a_receipt_made_while_the_client_was_away_is_signed_when_it_is_back_though_it_pays_on() {
+    let mut world = World::ready();
+    world.buy(2);
+    world.traffic(2, 2 * MIB);
+    // The client falls silent: its binding is closed, and a receipt made that nobody hears of.
+    world.unlink_quietly(RELAY);
+    world.give(RELAY, Input::Disconnected { connection: LINK });
+    world.traffic(60, 0);
+    let made = receipts(&world, RELAY);
+    assert_eq!(made.len(), 1);
+    assert!(made[0].1.client.is_none());
+    world.link();
+    world.command(Command::AskOffer { connection: LINK }).unwrap();
+    world.buy(8);
+    world.traffic(8, 2 * MIB);
+    ask(&mut world);
+    let signed = receipts(&world, RELAY);
+    assert_eq!(signed.len(), 2, "the next one is made too");
+    assert!(signed.iter().all(|(_, kept)| kept.client.is_some()), "{signed:?}");
+}
