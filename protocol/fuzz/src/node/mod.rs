@@ -8,7 +8,8 @@
 //! - the client never signs for more than its owner allowed in all orders together, and each channel's payer is at most
 //!   one window ahead of its payee, unless the relay lies; the payee never holds what was not signed;
 //! - what is sent rests on what is on disk: payments, acknowledgements, grants;
-//! - honest nodes never hang up on each other for what they sent.
+//! - honest nodes never hang up on each other for what they sent, and no honest relay is accused of claiming or granting
+//!   wrongly.
 
 mod act;
 mod chain;
