@@ -6,6 +6,7 @@ use super::{
     ChainBackend, ChainConfig, ChannelConfig, ClientConfig, Config, ConfigError, DEFAULT_PORT, NodeConfig,
     PriceConfig, RelayConfig,
 };
+use crate::control::Target;
 use crate::gate::InterfaceName;
 use bitcoin::Network;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -296,18 +297,22 @@ fn channel(section: &Section<'_, '_>) -> Result<ChannelConfig, ConfigError> {
 }
 
 fn client(section: &Section<'_, '_>) -> Result<ClientConfig, ConfigError> {
-    let relay = match section.entry("relay") {
+    // As `turnpike buy --relay` takes it, where an address is in it.
+    let (relay, named) = match section.entry("relay") {
         Some(entry) => {
             let text = entry.text()?;
-            Some(with_port(text).ok_or_else(|| {
-                let what = format!("\"{text}\" is no address");
-                entry.wrong(
-                    what,
-                    "write HOST or HOST:PORT, such as \"192.0.2.1:7473\" or \"[2001:db8::1]:7473\"",
-                )
-            })?)
+            match text.parse::<Target>() {
+                Ok(Target {
+                    node,
+                    address: Some(address),
+                }) => (Some(address), node.map(|n| n.0)),
+                _ => {
+                    let what = format!("\"{text}\" is no address");
+                    return Err(entry.wrong(what, format!("write {}", Target::EXPECTED_ADDRESS)));
+                }
+            }
         }
-        None => None,
+        None => (None, None),
     };
     let identity = match section.entry("identity") {
         Some(entry) => {
@@ -319,8 +324,15 @@ fn client(section: &Section<'_, '_>) -> Result<ClientConfig, ConfigError> {
                 )
             })?)
         }
-        None => None,
+        None => named,
     };
+    if named.is_some_and(|named| identity != Some(named)) {
+        return Err(section.error(
+            "identity",
+            "relay names another identity",
+            "remove one of the two",
+        ));
+    }
     let interface = match section.entry("interface") {
         Some(entry) => Some(
             entry
@@ -393,22 +405,6 @@ fn ordered<T: PartialOrd + Copy>(
     }
     let what = format!("{} is above {high_key}, which is {}", show(low), show(high));
     Err(section.error(low_key, what, format!("raise {high_key} or lower {low_key}")))
-}
-
-/// `HOST` or `HOST:PORT` with the port filled in. An IPv6 address has brackets when a port follows.
-pub(crate) fn with_port(text: &str) -> Option<String> {
-    if let Ok(address) = text.parse::<std::net::IpAddr>() {
-        return Some(SocketAddr::new(address, DEFAULT_PORT).to_string());
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return (address.port() != 0).then(|| address.to_string());
-    }
-    let (host, port) = match text.split_once(':') {
-        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|port| *port != 0)?),
-        None => (text, DEFAULT_PORT),
-    };
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    (!host.is_empty() && host.len() < 254 && host.chars().all(good)).then(|| format!("{host}:{port}"))
 }
 
 /// 64 hexadecimal digits.

@@ -1,6 +1,7 @@
 //! Every message that an owner can meet, and the defaults that the example promises.
 
 use super::*;
+use crate::control::Target;
 use std::net::TcpListener;
 
 const HEAD: &str = "[node]\ndata_dir = \"data\"\n[chain]\nbackend = \"play\"\n";
@@ -218,7 +219,11 @@ fn every_mistake_gives_one_line_with_file_line_key_and_remedy() {
         ),
         (
             "@[client]\nrelay = \"a b\"",
-            "6: client.relay: \"a b\" is no address: write HOST or HOST:PORT, such as \"192.0.2.1:7473\" or \"[2001:db8::1]:7473\"",
+            "6: client.relay: \"a b\" is no address: write HOST:PORT, such as \"192.0.2.1:7473\" or \"[2001:db8::1]:7473\", or IDENTITY@HOST:PORT",
+        ),
+        (
+            "@[client]\nrelay = \"foo\"",
+            "6: client.relay: \"foo\" is no address: write HOST:PORT, such as \"192.0.2.1:7473\" or \"[2001:db8::1]:7473\", or IDENTITY@HOST:PORT",
         ),
         (
             "@[client]\nidentity = \"12\"",
@@ -371,7 +376,10 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn addresses_get_the_default_port() {
     for (text, wanted) in [
-        ("relay", Some("relay:7473")),
+        ("relay", None),
+        ("relay:80", Some("relay:80")),
+        ("relay.example", Some("relay.example:7473")),
+        ("[fe80::1%3]:7337", Some("[fe80::1%3]:7337")),
         ("relay.example:80", Some("relay.example:80")),
         ("10.0.0.1", Some("10.0.0.1:7473")),
         ("10.0.0.1:5", Some("10.0.0.1:5")),
@@ -382,7 +390,15 @@ fn addresses_get_the_default_port() {
         ("", None),
         ("a/b", None),
     ] {
-        assert_eq!(read::with_port(text).as_deref(), wanted, "{text}");
+        // The configuration and `--relay` take the same.
+        let target = text.parse::<Target>().ok().and_then(|target| target.address);
+        assert_eq!(target.as_deref(), wanted, "{text}");
+        let config = parse(&format!("{HEAD}[client]\nrelay = \"{text}\"\n"));
+        assert_eq!(
+            config.ok().and_then(|c| c.client.relay).as_deref(),
+            wanted,
+            "{text}"
+        );
     }
     assert_eq!(read::node_id(&"+f".repeat(32)), None);
     assert_eq!(read::node_id(&"é".repeat(32)), None);

@@ -1,8 +1,10 @@
 //! What the owner can ask for.
 
 use super::Hex;
+use crate::config::DEFAULT_PORT;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use turnpike_protocol::base::{ByteCount, FeeRate, Msat, NodeId, Sat};
@@ -232,6 +234,11 @@ impl From<Standing> for turnpike_protocol::market::Standing {
 impl Target {
     /// What [`Target::from_str`] takes, for people.
     pub const EXPECTED: &'static str = "IDENTITY@HOST:PORT, IDENTITY, or HOST:PORT";
+
+    /// The same for places where an address has to be in it. A host without dots takes its port with it, so that it is
+    /// no mistyped identity.
+    pub const EXPECTED_ADDRESS: &'static str =
+        "HOST:PORT, such as \"192.0.2.1:7473\" or \"[2001:db8::1]:7473\", or IDENTITY@HOST:PORT";
 }
 
 impl FromStr for Target {
@@ -243,22 +250,31 @@ impl FromStr for Target {
         };
         let (node, address) = match text.split_once('@') {
             Some((node, address)) => (Some(node), Some(address)),
-            None if text.contains(':') => (None, Some(text)),
+            None if text.contains([':', '.']) => (None, Some(text)),
             None => (Some(text), None),
         };
         let node = node.map(str::parse).transpose().map_err(|_| wrong)?;
-        let port = |a: &str| {
-            a.rsplit_once(':')
-                .is_some_and(|(h, p)| !h.is_empty() && p.parse().is_ok_and(|p: u16| p > 0))
-        };
-        if address.is_some_and(|a| !port(a)) {
-            return Err(wrong);
-        }
-        Ok(Target {
-            node,
-            address: address.map(str::to_owned),
-        })
+        let address = address.map(|a| with_port(a).ok_or(wrong)).transpose()?;
+        Ok(Target { node, address })
     }
+}
+
+/// `HOST` or `HOST:PORT` with the port filled in. An IPv6 address has brackets when a port follows, and a host without
+/// dots has a port.
+fn with_port(text: &str) -> Option<String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(SocketAddr::new(address, DEFAULT_PORT).to_string());
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() != 0).then(|| address.to_string());
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|port| *port != 0)?),
+        None if text.contains('.') => (text, DEFAULT_PORT),
+        None => return None,
+    };
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    (!host.is_empty() && host.len() < 254 && host.chars().all(good)).then(|| format!("{host}:{port}"))
 }
 
 impl fmt::Display for Target {
