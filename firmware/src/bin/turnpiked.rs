@@ -1,6 +1,7 @@
 //! `turnpiked`: the node's daemon.
 
 use clap::Parser;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use turnpike_firmware::config::{Config, config_file};
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for terminals; a journal or a file would show their codes.
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
     // A thousand sessions, the store and the control socket need more than the usual 1,024 descriptors.
     let mut files = rustix::process::getrlimit(rustix::process::Resource::Nofile);

@@ -5,6 +5,7 @@
 //! one line.
 //! Spec page: `protocol/spec/node.md`.
 
+mod chronicle;
 mod core;
 mod gatekeeper;
 mod link;

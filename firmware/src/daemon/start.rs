@@ -1,5 +1,6 @@
 //! Start and end of the daemon.
 
+use super::chronicle;
 use super::core::{Ask, Core, CoreError, CoreHandle, FOLLOWER_KEY};
 use super::gatekeeper::{Gatekeeper, GuestLinks};
 use super::requests::Desk;
@@ -153,6 +154,13 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     if config.relay.enabled && config.relay.discoverable {
         answer_who_looks(&config, keys, genesis_hash, handle.clone());
     }
+    if !config.relay.enabled && !config.client.auto {
+        tracing::info!(
+            "this node sells nothing, and buys only when `turnpike buy` says so: to sell, set enabled = true under [relay] in {}",
+            config.path().display()
+        );
+    }
+    tokio::spawn(chronicle::keep(handle.clone(), started));
     tokio::spawn(control.run());
     tokio::spawn(Desk::new(handle.clone(), chain, links, config.clone(), started).serve(orders));
     let stop = handle.clone();

@@ -52,6 +52,12 @@ impl Desk {
             checks.push(configured("firewall", self.config.check_gate()));
             checks.push(gate(&view));
         } else {
+            if !self.config.client.auto {
+                checks.push(good(
+                    "market",
+                    "sells nothing, and buys when `turnpike buy` says so; to sell, set enabled = true under [relay]",
+                ));
+            }
             checks.push(match view.sessions.len() {
                 0 => poor(
                     "relay",
