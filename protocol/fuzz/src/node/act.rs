@@ -69,6 +69,7 @@ impl World {
     }
 
     pub fn link(&mut self) {
+        self.repriced |= self.sold;
         self.stale.extend(self.link.take());
         for connection in self.stale.clone() {
             self.feed(CLIENT, Input::Disconnected { connection });
@@ -172,8 +173,10 @@ impl World {
             ),
             _ => false,
         };
-        // What is given to an exempt client has no bound, and so has what it fails to count across a restart.
-        let honest = !self.lied[RELAY] && !self.lied[CLIENT] && !self.clocks && !self.exempt;
+        // What an exempt client fails to count across a restart has no bound. Who misses that prices rose, since the session
+        // broke or the frame was lost, rightly wonders at the bill.
+        let lied = self.lied[RELAY] || self.lied[CLIENT];
+        let honest = !lied && !self.clocks && !self.exempt && !self.repriced;
         assert!(!accused || !honest, "an honest relay is accused: {event:?}");
     }
 

@@ -9,7 +9,7 @@
 //!   one window ahead of its payee, unless the relay lies; the payee never holds what was not signed;
 //! - what is sent rests on what is on disk: payments, acknowledgements, grants;
 //! - honest nodes never hang up on each other for what they sent, and no honest relay is accused of claiming or granting
-//!   wrongly.
+//!   wrongly (but of prices that changed while the client could not hear of it).
 
 mod act;
 mod chain;

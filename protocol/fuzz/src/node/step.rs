@@ -20,6 +20,7 @@ impl World {
             }
             Op::Hold => {
                 self.hold = !self.hold;
+                self.repriced |= self.sold;
                 self.pump();
             }
             Op::Deliver => {
@@ -137,6 +138,8 @@ impl World {
             Op::Sell => {
                 let kind = tape.byte();
                 let config = selling(kind);
+                self.sold = true;
+                self.repriced |= self.hold || self.link.is_none();
                 self.cheapest = self.cheapest.min(config.sheet.down.value());
                 self.free |= config.sheet.free > ByteCount::ZERO;
                 self.command(RELAY, Command::Sell(config))

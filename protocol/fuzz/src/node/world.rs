@@ -84,6 +84,10 @@ pub(super) struct World {
     pub fallen: Option<usize>,
     /// Frames of this node were changed: it is a liar.
     pub lied: [bool; 2],
+    /// The relay changed its prices, perhaps without the client hearing of it at once.
+    pub repriced: bool,
+    /// The relay changed its prices.
+    pub sold: bool,
     /// A clock went back while its node ran.
     pub clocks: bool,
     /// All that the client's owner allowed to be spent.
@@ -175,6 +179,8 @@ impl World {
             cut: None,
             fallen: None,
             lied: [false; 2],
+            repriced: false,
+            sold: false,
             clocks: false,
             allowed: 0,
             cheapest: 100_000,
@@ -251,6 +257,7 @@ impl World {
 
     /// The session ends, for both.
     pub fn unlink(&mut self) {
+        self.repriced |= self.sold;
         let dead: Vec<ConnectionId> = self.link.take().into_iter().chain(self.stale.drain(..)).collect();
         for connection in dead {
             for who in BOTH {
