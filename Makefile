@@ -8,7 +8,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 .PHONY: help build install demo test check bench fuzz mcu cross
 
 help:
-	@echo 'make build                  the programs, in target/release (4 minutes the first time)'
+	@echo 'make build                  the programs, in target/release (several minutes the first time)'
 	@echo 'make install                them, a systemd unit and completions [PREFIX=/usr/local] [DESTDIR=]'
 	@echo 'make demo [CHAIN=bitcoind]  a whole sale on this machine: real traffic, paid by the window, settled'
 	@echo 'make test                   build, replay the golden vectors on a Cortex-M4, run every test'
