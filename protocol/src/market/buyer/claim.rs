@@ -2,11 +2,14 @@
 
 use super::state::{Offered, Waiting, seconds};
 use super::{Buyer, BuyerState, Claim, StopReason};
-use crate::base::{ByteCount, Instant, Msat};
+use crate::base::{ByteCount, Duration, Instant, Msat};
 use crate::market::{Expected, Quantity, ReceiptError};
 
 /// The largest packet that a gate can drop: an offloaded segment with its headers, bytes.
-const SEGMENT: ByteCount = ByteCount::new(65_549);
+pub(super) const SEGMENT: ByteCount = ByteCount::new(65_549);
+
+/// The end of a stretch shorter than this adds nothing to what is tolerated.
+const SHORTEST_STRETCH: Duration = Duration::from_secs(60);
 
 impl Buyer {
     /// Another sheet ends our stretch too, at the next reading of the own meter.
@@ -91,6 +94,17 @@ impl Buyer {
             // dearer of the two sheets.
             let dearer = |prices: crate::market::Prices| prices.window_cost(self.meter.rate, 2);
             let aside = dearer(old).max(dearer(offer.prices)).unwrap_or(Msat::ZERO);
+            // Once a minute at most: a relay that changes its prices all the time does not raise what is tolerated.
+            let lasted = self
+                .record
+                .open
+                .as_micros()
+                .saturating_sub(self.record.stretch_open.as_micros());
+            let aside = if lasted >= SHORTEST_STRETCH.as_micros() {
+                aside
+            } else {
+                Msat::ZERO
+            };
             let cost = self.own_cost();
             let record = &mut self.record;
             record.closed_cost = cost;
@@ -150,6 +164,7 @@ impl Buyer {
             }
         }
         self.record.lag = lag;
+        self.claimed_cost = claim.cost;
         self.take_grant(claim.granted);
         // The flag may be older than the grant beside it: a gate that drops has less than a segment left.
         self.exhausted = claim.exhausted && self.claimed.saturating_add(SEGMENT) >= claim.granted;

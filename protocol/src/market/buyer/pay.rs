@@ -1,9 +1,14 @@
 //! When to pay, and how much.
 
+use super::claim::SEGMENT;
 use super::state::Flight;
 use super::{Buyer, BuyerError, BuyerState, StopReason};
 use crate::base::{ByteCount, Duration, Instant, Msat};
 use crate::market::{Prices, Quantity, UNLIMITED, time_for};
+
+/// A relay sets so much of the money aside for seconds at most (the default of
+/// [`crate::market::AccountConfig::lease_seconds`]).
+const ASIDE_SECONDS: u64 = 10;
 
 impl Buyer {
     /// Pays the next window if it is time, and names the state of the purchase.
@@ -66,6 +71,10 @@ impl Buyer {
             self.state = BuyerState::Ceiling;
             return;
         }
+        if self.is_underserved(&offer.prices, channel.total) {
+            self.pending.ask_receipt = true;
+            return self.end(StopReason::UnderGrant);
+        }
         let amount = price.min(allowed).min(in_channel).min(below_ceiling);
         self.pay(now, amount);
     }
@@ -82,10 +91,7 @@ impl Buyer {
         let prices = self.offer.as_ref()?.prices;
         let left = self.left();
         let window = self.window();
-        let ahead =
-            u128::from(self.meter.rate.value()) * u128::from(self.config.ahead.as_micros()) / 1_000_000;
-        let trigger = u128::from(window.value() / 2).max(ahead);
-        if u128::from(left.value()) >= trigger {
+        if left >= self.trigger() {
             return None;
         }
         // What is prepaid never exceeds the largest window.
@@ -96,6 +102,49 @@ impl Buyer {
             return Some(rest);
         }
         (step >= prices.sheet().window_min).then_some(step)
+    }
+
+    /// With fewer bytes left than this, the next window is paid.
+    fn trigger(&self) -> ByteCount {
+        let ahead =
+            u128::from(self.meter.rate.value()) * u128::from(self.config.ahead.as_micros()) / 1_000_000;
+        let ahead = ByteCount::new(u64::try_from(ahead).unwrap_or(u64::MAX));
+        ByteCount::new(self.window().value() / 2).max(ahead)
+    }
+
+    /// Whether more is prepaid than a relay can need that grants what it was paid for: whatever it says of its grant, the
+    /// next window is paid only when the money before it is used, by our count or by the claim that we believed. What
+    /// both may differ by is left to the relay, once and not once per payment.
+    fn is_underserved(&self, prices: &Prices, total: Msat) -> bool {
+        let record = &self.record;
+        if record.forgotten {
+            return false;
+        }
+        let prepaid = total.saturating_sub(self.own_cost().max(self.claimed_cost));
+        let (_, believed, _) = self.tolerated();
+        // Where the directions cost differently, the relay grants by the dearer one and makes bytes of what that was too
+        // much with the next reading.
+        let unequal = |prices: &Prices| prices.sheet().up != prices.sheet().down;
+        let lag = if unequal(prices) || self.older.as_ref().is_some_and(unequal) {
+            self.window()
+        } else {
+            ByteCount::ZERO
+        };
+        let bytes = self
+            .trigger()
+            .saturating_add(lag)
+            .saturating_add(believed.saturating_sub(self.counted()))
+            .saturating_add(SEGMENT);
+        let seconds = ASIDE_SECONDS
+            .saturating_add(self.config.seconds_slack)
+            .saturating_add(record.unseen);
+        let most = [Some(prices), self.older.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|prices| prices.window_cost(bytes, seconds).unwrap_or(Msat::MAX))
+            .fold(Msat::ZERO, Msat::max);
+        let rounding = Msat::new(u64::from(record.stretches) + 1);
+        prepaid > most.saturating_add(record.turn_slack).saturating_add(rounding)
     }
 
     pub(super) fn window(&self) -> ByteCount {

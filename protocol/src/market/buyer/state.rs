@@ -36,6 +36,8 @@ pub struct Buyer {
     pub(super) claim: Option<(Claim, u32)>,
     pub(super) offered: Option<Waiting>,
     pub(super) claimed: ByteCount,
+    /// What the relay's newest claim that we believed costs.
+    pub(super) claimed_cost: Msat,
     pub(super) exhausted: bool,
     pub(super) meter: Meter,
     pub(super) pending: Pending,
@@ -160,6 +162,7 @@ impl Buyer {
             claim: None,
             offered: None,
             claimed: ByteCount::ZERO,
+            claimed_cost: Msat::ZERO,
             exhausted: false,
             meter: Meter {
                 up: ByteCount::ZERO,
@@ -404,6 +407,7 @@ impl Buyer {
                 ..BuyerRecord::default()
             };
             self.claimed = ByteCount::ZERO;
+            self.claimed_cost = Msat::ZERO;
             self.exhausted = false;
             self.flight = None;
             self.bound = None;

@@ -108,3 +108,110 @@ fn a_replayed_or_lower_payment_changes_nothing() {
     }
     assert_eq!((p.limit, p.received), (limit, signed));
 }
+
+#[test]
+fn a_relay_that_takes_its_grant_back_again_and_again_is_paid_for_one_window() {
+    let mut p = Pair::new(sheet(1_000, 1_000, 0));
+    p.rate = (0, 0);
+    p.buy(None, 1_000_000);
+    for _ in 0..400 {
+        p.run(50);
+        // An honest count, and a grant that is just used up.
+        let mut usage = p.account.usage(p.now);
+        usage.granted = usage.up.saturating_add(usage.down);
+        p.tell_client(Mail::Usage(usage));
+        p.run(20);
+    }
+    assert_eq!(p.buyer.view().state, BuyerState::Stopped(StopReason::UnderGrant));
+    // The window of a client that nothing is known of yet is 4 MiB.
+    assert!(p.signed <= 4_000, "{} msat for nothing", p.signed);
+}
+
+#[test]
+fn a_relay_that_keeps_a_little_of_every_window_is_stopped() {
+    for kept in [250 << 10, 100 << 10] {
+        let mut p = Pair::new(sheet(1_000, 1_000, 0));
+        p.rate = (0, FAST);
+        p.buy(None, u64::MAX);
+        p.run(3_000);
+        let mut hidden = 0;
+        for _ in 0..600 {
+            if matches!(p.buyer.view().state, BuyerState::Stopped(_)) {
+                break;
+            }
+            hidden += kept;
+            p.keep = hidden;
+            p.run(1_000);
+        }
+        assert_eq!(
+            p.buyer.view().state,
+            BuyerState::Stopped(StopReason::UnderGrant),
+            "{kept}"
+        );
+        // A window and a half may be prepaid at any time; beyond that two per cent and the slack are gone once.
+        let window = p.buyer.view().window.value().max(FAST);
+        let most = (p.up + p.down) / 50 + (256 << 10) + 65_549 + window * 3 / 2;
+        assert!(hidden <= most + kept, "{hidden} of {} kept", p.up + p.down);
+    }
+}
+
+#[test]
+fn a_relay_with_the_smallest_window_that_grants_nothing_is_stopped_after_a_few() {
+    let mut small = sheet(100_000, 100_000, 0);
+    small.window_max = ByteCount::new(128 << 10);
+    let prices = Prices::check(&small, BlockHeight::new(500)).unwrap();
+    let mut now = Instant::from_micros(1_000_000);
+    let mut buyer = Buyer::restore(BuyerConfig::default(), RELAY, CLIENT, BuyerRecord::default(), now);
+    let (mut signed, mut payments) = (0, 0);
+    let mut inputs = Vec::from([
+        BuyerInput::Offer {
+            sheet_id: 0,
+            sheet: SheetHash::from_bytes([4; 32]),
+            prices,
+        },
+        BuyerInput::Channel {
+            channel: CHANNEL,
+            total: Msat::ZERO,
+            ceiling: Msat::MAX,
+            capacity: Msat::new(50_000_000),
+        },
+        BuyerInput::Bound {
+            account: AccountId(0),
+            granted: ByteCount::ZERO,
+            liveness: Duration::from_secs(30),
+        },
+        BuyerInput::Buy {
+            bytes: None,
+            max: Msat::new(50_000_000),
+        },
+    ]);
+    for _ in 0..1_000 {
+        while !inputs.is_empty() {
+            buyer.handle(now, inputs.remove(0)).unwrap();
+            while let Some(action) = buyer.poll_action() {
+                match action {
+                    BuyerAction::ReadMeter { read } => inputs.push(BuyerInput::Meter {
+                        read,
+                        up: ByteCount::ZERO,
+                        down: ByteCount::ZERO,
+                    }),
+                    BuyerAction::Pay { amount, .. } => {
+                        signed += amount.value();
+                        payments += 1;
+                        inputs.push(BuyerInput::Ack {
+                            total: Msat::new(signed),
+                            granted: ByteCount::ZERO,
+                        });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        now = now + Duration::from_millis(10);
+        if buyer.next_timeout().is_some_and(|at| at <= now) {
+            inputs.push(BuyerInput::Timer);
+        }
+    }
+    assert_eq!(buyer.view().state, BuyerState::Stopped(StopReason::UnderGrant));
+    assert!(payments <= 5, "{payments} payments for nothing");
+}

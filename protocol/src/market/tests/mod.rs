@@ -72,6 +72,8 @@ struct Pair {
     lose: u32,
     /// What the relay adds to every claim.
     lie: u64,
+    /// What the relay grants less than it was paid for.
+    keep: u64,
     /// What the gate had counted when the client's program was started last.
     started: (u64, u64),
     /// The client's meter does not answer.
@@ -109,6 +111,7 @@ impl Pair {
             carry: (0, 0),
             lose: 0,
             lie: 0,
+            keep: 0,
             started: (0, 0),
             blind: false,
             payments: 0,
@@ -179,7 +182,7 @@ impl Pair {
     fn relay_action(&mut self, action: AccountAction) {
         match action {
             AccountAction::Grant { limit, .. } => {
-                self.limit = limit.value();
+                self.limit = limit.value().saturating_sub(self.keep);
                 self.dropped = false;
             }
             AccountAction::ReadGate { attachment, read } | AccountAction::Detach { attachment, read } => {
@@ -206,6 +209,7 @@ impl Pair {
             AccountAction::Warn => {
                 let mut usage = self.account.usage(self.now);
                 usage.down = usage.down.saturating_add(ByteCount::new(self.lie));
+                usage.granted = usage.granted.saturating_sub(ByteCount::new(self.keep));
                 self.tell_client(Mail::Usage(usage));
             }
             AccountAction::ReceiptDue { .. } => {
@@ -281,7 +285,7 @@ impl Pair {
                         total: Msat::new(total),
                     });
                     let granted = self.account.usage(self.now).granted;
-                    let granted = granted.saturating_sub(ByteCount::new(self.lie));
+                    let granted = granted.saturating_sub(ByteCount::new(self.lie + self.keep));
                     self.tell_client(Mail::Ack { total, granted });
                 }
                 Mail::Liveness => self.relay(AccountInput::Liveness),
