@@ -253,23 +253,9 @@ in_lab! {
         let mut theirs = Payer::accepted(&scene.site, &mut line, 0, CAPACITY);
         theirs.name(scene.payer.outpoint);
         line.say(theirs.funded());
-        scene.site.mine(7);
-        wait_for("the relay's look at the chain", || scene.site.relay.ask(&["status"])["height"] == scene.site.height());
-        let ready = line.await_one("the channel", |m| match m {
-            Message::ChannelReady(r) => Some(r.clone()),
-            _ => None,
-        });
-        assert_eq!(ready.ceiling, Msat::ZERO);
-        line.say(wire::BindRequest {
-            account: ACCESS,
-            channel: ready.short,
-            class: wire::BindingClass::Address,
-            addresses: Default::default(),
-            ext: Ext::default(),
-        });
-        assert_eq!(refusal(&mut line), ErrorCode::ExposureFull, "nothing funds it, so nothing is bound");
-        line.say(Payment { channel: ready.short, ..theirs.payment(FIRST) });
-        assert_eq!(refusal(&mut line), ErrorCode::UnknownAccount);
+        assert_eq!(refusal(&mut line), ErrorCode::FundingMismatch, "one output funds one channel");
+        line.say(Payment { channel: 0, ..theirs.payment(FIRST) });
+        assert_eq!(refusal(&mut line), ErrorCode::UnknownChannel);
         scene.credited(SECOND);
     }
 }

@@ -38,15 +38,18 @@ impl Node {
                 height,
             } => {
                 let before = self.ceilings(slot);
-                let _ = self.payee(
-                    now,
-                    slot,
-                    PayeeInput::Funded {
-                        outpoint,
-                        value,
-                        height,
-                    },
-                );
+                let funded = PayeeInput::Funded {
+                    outpoint,
+                    value,
+                    height,
+                };
+                if height.is_none() || self.is_free(slot, outpoint, true) {
+                    let _ = self.payee(now, slot, funded);
+                }
+                if let Some(payee) = self.payees.get(&slot).filter(|p| p.is_seen()) {
+                    let peer = payee.record().peer;
+                    self.remember(&peer);
+                }
                 let _ = self.payer(slot, PayerInput::Funded { outpoint, height });
                 if self.ceilings(slot) != before {
                     self.say_ready(Some(slot));

@@ -8,7 +8,6 @@ use super::record::{Table, put};
 use super::{Action, GateReading, Node};
 use crate::base::{Duration, Instant, NodeId};
 use crate::market::AccountInput;
-use crate::wire::Kind;
 use alloc::vec::Vec;
 
 /// The first pause; each further one is twice as long.
@@ -56,12 +55,7 @@ impl Node {
             client.attached = false;
             let write = put(Table::Client, id.as_bytes(), &client.record());
             self.persist(write);
-            if let Err(code) = self.attach_next(id) {
-                crate::warn!("no attachment of the gate is free");
-                if let Some(connection) = self.connection_of(&id) {
-                    self.refuse(connection, Kind::BindRequest, code, 0);
-                }
-            }
+            self.attach_or_refuse(id);
         }
     }
 

@@ -17,6 +17,7 @@ mod command;
 mod detach;
 pub mod history;
 mod load;
+mod opening;
 mod peer;
 mod purchase;
 pub mod record;

@@ -23,13 +23,23 @@ pub(super) struct Client {
     /// The gate has confirmed the attachment.
     pub attached: bool,
     /// A binding that waits for the one before to be closed.
-    pub next: Option<(ConnectionId, Slot, Vec<[u8; 16]>)>,
+    pub next: Option<Binding>,
+    /// The channel of the binding that the gate works on: as it was asked for, whatever its slot holds by then.
+    pub binding: Option<ChannelId>,
     /// The reading that the account waits for.
     pub reading: u32,
     /// Bindings asked for since the moment beside them.
     binds: (Instant, u8),
     /// The receipt on offer.
     pub offered: Option<ReceiptRecord>,
+}
+
+/// A binding that was asked for.
+pub(super) struct Binding {
+    connection: ConnectionId,
+    slot: Slot,
+    channel: ChannelId,
+    addresses: Vec<[u8; 16]>,
 }
 
 impl Client {
@@ -43,6 +53,7 @@ impl Client {
             connection: None,
             attached: false,
             next: None,
+            binding: None,
             reading: 0,
             offered: None,
             binds: (now, 0),
@@ -86,6 +97,10 @@ impl Node {
         let slot = slot.ok_or((ErrorCode::UnknownChannel, 0))?;
         let client = self.clients.get(&peer).ok_or((ErrorCode::UnknownAccount, 0))?;
         let bound = client.attached && client.paying == Some(slot) && client.connection == Some(connection);
+        // The account counts by the channel's name: one that has another name now must be bound anew.
+        let named = client.account.record().channel.map(|base| base.channel);
+        let present = self.payees.get(&slot).and_then(Payee::id);
+        let bound = bound && present.is_none_or(|present| named == Some(present));
         if message.account != ACCESS || !bound {
             return Err((ErrorCode::UnknownAccount, 0));
         }
@@ -240,7 +255,8 @@ impl Node {
         {
             return Err(ErrorCode::BindingRefused);
         }
-        let movable = |c: &Client| payee.id().is_none_or(|channel| c.account.has_place_for(channel));
+        let channel = payee.id().ok_or(ErrorCode::UnknownChannel)?;
+        let movable = |c: &Client| c.account.has_place_for(channel);
         if !self.clients.get(&peer).is_none_or(movable) {
             return Err(ErrorCode::Full);
         }
@@ -258,6 +274,7 @@ impl Node {
             connection: None,
             attached: false,
             next: None,
+            binding: None,
             reading: 0,
             offered: None,
             binds: (now, 0),
@@ -276,8 +293,16 @@ impl Node {
             // The binding before is not counted yet, and it is tried again.
             return Err(ErrorCode::GateDown);
         }
-        client.next = Some((connection, slot, message.addresses.to_vec()));
-        if client.gate.is_some() && self.attachments.values().any(|holder| *holder == peer) {
+        client.next = Some(Binding {
+            connection,
+            slot,
+            channel,
+            addresses: message.addresses.to_vec(),
+        });
+        let asked = client.gate.is_some() && self.attachments.values().any(|holder| *holder == peer);
+        if asked && client.binding.is_some() {
+            // The gate has not answered the one before yet: this one follows it.
+        } else if asked {
             // The device moved or came back: the old binding is closed and counted before the new one opens.
             self.account(now, peer, AccountInput::Detach);
         } else {
@@ -293,9 +318,16 @@ impl Node {
         let Some(client) = self.clients.get_mut(&id) else {
             return Ok(());
         };
-        let Some((connection, slot, addresses)) = client.next.take() else {
+        let Some(Binding {
+            connection,
+            slot,
+            channel,
+            addresses,
+        }) = client.next.take()
+        else {
             return Ok(());
         };
+        client.binding = Some(channel);
         client.gate = Some(number);
         client.attached = false;
         client.attachments = client.attachments.saturating_add(1);
@@ -320,6 +352,7 @@ impl Node {
             return;
         };
         let (connection, attachment, slot) = (client.connection, client.attachments, client.paying);
+        let bound = client.binding.take();
         if let Err(code) = result {
             client.gate = None;
             client.connection = None;
@@ -329,17 +362,21 @@ impl Node {
             if let Some(connection) = connection {
                 self.refuse(connection, Kind::BindRequest, code, 0);
             }
-            return;
+            return self.attach_or_refuse(id);
         }
-        client.attached = true;
-        let Some(payee) = slot.and_then(|s| self.payees.get(&s)) else {
+        let superseded = client.next.is_some();
+        let present = slot.and_then(|s| self.payees.get(&s)).and_then(Payee::id);
+        let Some(channel) = present.filter(|_| present == bound && !superseded) else {
+            // What is asked for by now is something else, or its channel has another funding: nothing was granted yet.
+            self.actions.push_back(Action::Detach { client: number });
+            if let Some(connection) = connection.filter(|_| !superseded) {
+                self.refuse(connection, Kind::BindRequest, ErrorCode::UnknownChannel, 0);
+            }
             return;
         };
-        let channel = payee.id();
-        if let Some(channel) = channel {
-            self.account(now, id, AccountInput::Channel { channel });
-            self.compare_totals(now, id);
-        }
+        client.attached = true;
+        self.account(now, id, AccountInput::Channel { channel });
+        self.compare_totals(now, id);
         self.account(now, id, AccountInput::Attach { attachment });
         self.offer_receipt_again(id);
         let Some(client) = self.clients.get(&id) else {
@@ -361,6 +398,16 @@ impl Node {
                     ext: Ext::default(),
                 },
             );
+        }
+    }
+
+    /// Opens the binding that waits, if any.
+    pub(super) fn attach_or_refuse(&mut self, id: NodeId) {
+        if let Err(code) = self.attach_next(id) {
+            crate::warn!("no attachment of the gate is free");
+            if let Some(connection) = self.connection_of(&id) {
+                self.refuse(connection, Kind::BindRequest, code, 0);
+            }
         }
     }
 

@@ -352,8 +352,19 @@ impl Account {
         if present == Some(channel) {
             return Ok(());
         }
+        // Of one that paid before the present one, the money moves along: it is counted under one name, once.
+        let back = self
+            .record
+            .earlier
+            .iter()
+            .position(|e| e.is_some_and(|e| e.channel == channel));
+        let taken = |at: usize| self.record.earlier.get(at).copied().flatten();
+        let returned = back.and_then(taken).map_or(Msat::ZERO, |e| e.total);
         let paid = self.record.paid_before.checked_add(self.paid);
-        let paid = paid.ok_or(AccountError::Overflow)?;
+        let paid = paid.ok_or(AccountError::Overflow)?.saturating_sub(returned);
+        if let Some(place) = back.and_then(|at| self.record.earlier.get_mut(at)) {
+            *place = None;
+        }
         // What an earlier channel paid may still be lost, unless it is over.
         if let Some(channel) = present.filter(|_| self.record.channel.is_some_and(|base| base.over.is_none()))
         {
@@ -364,7 +375,7 @@ impl Account {
             });
         }
         self.record.paid_before = paid;
-        self.paid = Msat::ZERO;
+        self.paid = returned;
         self.record.channel = Some(ChannelBase {
             channel,
             up: self.record.up,

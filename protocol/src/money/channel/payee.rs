@@ -11,7 +11,7 @@ use crate::base::limits::MARGIN;
 use crate::base::{BlockHeight, ChannelId, Msat, NodeId, Outpoint, Sat, Slot, Txid};
 use crate::crypto::{Verifier, channel_id};
 use crate::wire::{ErrorCode, Signature};
-use heapless::Deque;
+use heapless::{Deque, Vec};
 
 /// The payee's side of one simplex.
 #[derive(Debug)]
@@ -23,10 +23,16 @@ pub struct Payee {
     height: BlockHeight,
     /// The funding is in the mempool or in a block, as our own back end saw it.
     seen: bool,
+    /// Outputs in the mempool that would fund this simplex, the oldest first: a back end says each once, perhaps before the
+    /// payer names it.
+    sighted: Vec<Outpoint, MAX_SIGHTED>,
     /// The total when the chain went out of sight.
     dark_since: Option<Msat>,
     actions: Deque<PayeeAction, 8>,
 }
+
+/// Unconfirmed fundings of one acceptance that are remembered: one, a replacement of it, and some more.
+const MAX_SIGHTED: usize = 4;
 
 const REFUSE: fn(ErrorCode) -> PayeeError = PayeeError::Refused;
 
@@ -60,6 +66,7 @@ impl Payee {
             digest: None,
             height: now,
             seen: false,
+            sighted: Vec::new(),
             dark_since: None,
             actions: Deque::new(),
         };
@@ -82,6 +89,7 @@ impl Payee {
             digest,
             height,
             seen: false,
+            sighted: Vec::new(),
             dark_since,
             actions: Deque::new(),
         })
@@ -137,6 +145,21 @@ impl Payee {
     /// Whether our own back end has ever seen the funding, or money was credited on it.
     pub fn is_seen(&self) -> bool {
         self.seen || self.record.funded_at.is_some() || self.record.total > Msat::ZERO
+    }
+
+    /// Whether our own back end has seen this output fund this simplex: nobody else's output can.
+    pub fn has_sighted(&self, outpoint: Outpoint) -> bool {
+        let named = self.record.outpoint == Some(outpoint);
+        (named && (self.seen || self.record.funded_at.is_some())) || self.sighted.contains(&outpoint)
+    }
+
+    /// Lets go of an output that was named and never seen, since another simplex proves that it is its own. The caller
+    /// persists the record. Nothing was ever credited on it.
+    pub fn unname(&mut self) {
+        if !self.is_seen() {
+            self.record.outpoint = None;
+            self.digest = None;
+        }
     }
 
     /// What counts as paid now: the newest total, or nothing once the payer has it back and owes it.
@@ -200,7 +223,7 @@ impl Payee {
                 height,
             } => self.funded(verifier, outpoint, value, height),
             PayeeInput::Unfunded { outpoint } => {
-                self.seen &= self.record.outpoint != Some(outpoint);
+                self.lose_sight(outpoint);
                 Ok(())
             }
             PayeeInput::Spent { txid, height, back } => self.spent(txid, height, back),
@@ -256,7 +279,7 @@ impl Payee {
         let digest = PaymentDigest::new(verifier.context(), &self.record.terms, outpoint);
         self.digest = Some(digest.map_err(|_| REFUSE(ErrorCode::FundingMismatch))?);
         self.record.outpoint = Some(outpoint);
-        self.seen = false;
+        self.seen = self.sighted.contains(&outpoint);
         self.act(PayeeAction::Persist);
         Ok(())
     }
@@ -280,6 +303,7 @@ impl Payee {
         let known = self.record.outpoint == Some(outpoint);
         let Some(at) = height else {
             self.seen |= known;
+            self.remember_sighting(outpoint);
             return Ok(());
         };
         if at > self.record.accept_until {
@@ -305,6 +329,21 @@ impl Payee {
             // Paid on one output, confirmed another: the payer double-spent its funding.
             None => self.lose(TakenBack::Owed),
         }
+    }
+
+    fn remember_sighting(&mut self, outpoint: Outpoint) {
+        if self.sighted.contains(&outpoint) {
+            return;
+        }
+        if self.sighted.is_full() {
+            self.sighted.remove(0);
+        }
+        let _ = self.sighted.push(outpoint);
+    }
+
+    fn lose_sight(&mut self, outpoint: Outpoint) {
+        self.seen &= self.record.outpoint != Some(outpoint);
+        self.sighted.retain(|o| *o != outpoint);
     }
 
     fn spent(
@@ -335,7 +374,9 @@ impl Payee {
         self.height = self.height.min(last);
         if self.record.funded_at.is_some_and(|at| at > last) {
             self.record.funded_at = None;
-            self.seen = false;
+            if let Some(outpoint) = self.record.outpoint {
+                self.lose_sight(outpoint);
+            }
             self.act(PayeeAction::Persist);
         }
         if let PayeeState::Spent {

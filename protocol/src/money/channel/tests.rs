@@ -208,6 +208,31 @@ fn rule_1_no_credit_before_the_funding_is_seen_and_only_the_exposure_before_it_i
 }
 
 #[test]
+fn rule_1_a_funding_that_was_seen_before_it_was_named_counts_until_it_is_gone() {
+    let mut pair = Pair::new();
+    let outpoint = Outpoint {
+        txid: Txid::from_bytes([9; 32]),
+        vout: 0,
+    };
+    let seen = PayeeInput::Funded {
+        outpoint,
+        value: CAPACITY,
+        height: None,
+    };
+    pair.payee(seen).unwrap();
+    let ceiling = |pair: &Pair| pair.payee.ceiling(&pair.policy, ALL);
+    assert_eq!(ceiling(&pair), Msat::ZERO, "another one is named");
+    pair.payee(PayeeInput::Declared { outpoint }).unwrap();
+    assert_eq!(ceiling(&pair), pair.policy.unconfirmed);
+    let first = pair.outpoint;
+    pair.payee(PayeeInput::Declared { outpoint: first }).unwrap();
+    assert_eq!(ceiling(&pair), Msat::ZERO, "one that nobody saw");
+    pair.payee(PayeeInput::Unfunded { outpoint }).unwrap();
+    pair.payee(PayeeInput::Declared { outpoint }).unwrap();
+    assert_eq!(ceiling(&pair), Msat::ZERO, "one that is gone");
+}
+
+#[test]
 fn rule_1_unconfirmed_credit_is_limited_by_what_the_owner_has_left_for_all_keys() {
     let mut pair = Pair::new();
     pair.payee(PayeeInput::Funded {

@@ -579,6 +579,30 @@ fn a_lease_of_a_new_period_includes_what_was_left_of_the_old_one() {
 }
 
 #[test]
+fn a_channel_that_comes_back_takes_its_money_along_and_is_counted_once() {
+    let channel = |n| AccountInput::Channel {
+        channel: ChannelId::from_bytes([n; 32]),
+    };
+    let mut b = Bench::new(&sheet(1_000, 1_000, 0));
+    b.pay(2_000);
+    b.tell(channel(8));
+    b.pay(1_000);
+    for total in [2_000, 1_000, 2_500, 1_200] {
+        let back = if total >= 2_000 { 7 } else { 8 };
+        let before = b.account.paid_total();
+        b.tell(channel(back));
+        assert_eq!(
+            b.account.paid_total(),
+            before,
+            "nothing is paid by a change of names"
+        );
+        b.pay(total);
+    }
+    assert_eq!(b.account.paid_total(), Msat::new(3_700));
+    assert_eq!(b.stored.earlier.iter().flatten().count(), 1);
+}
+
+#[test]
 fn an_earlier_channel_counts_for_what_it_still_holds_and_for_nothing_once_it_is_lost() {
     let channel = |n| ChannelId::from_bytes([n; 32]);
     let earlier = |n, total, over| AccountInput::Earlier {
