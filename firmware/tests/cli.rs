@@ -224,8 +224,19 @@ fn wrong_usage_and_configuration_are_one_line_and_status_2() {
     let folder = tempfile::tempdir().unwrap();
     for (words, says) in [
         (&["buy", "--mib", "5"][..], "--max-sat"),
+        (&["buy", "--mib", "5"], "see `turnpike buy --help`"),
+        (
+            &["buy", "--max-sat", "-5"],
+            "'-5' for '--max-sat <SAT>': a whole number of satoshi from 1 is expected, such as 2000: see `turnpike buy --help`",
+        ),
+        (&["buy", "--max-sat", "lots"], "a whole number of satoshi"),
+        (&["buy", "--mib", "-5", "--max-sat", "1"], "a number of MiB"),
         (&["fly"], "fly"),
+        (&["fly"], "see `turnpike --help`"),
+        (&["channel", "fly"], "see `turnpike channel --help`"),
         (&["channel", "close"], "SLOT"),
+        (&["channel", "close", "-1"], "the number of a channel"),
+        (&["discover", "--seconds", "0"], "from 1 to 3600"),
         (&["wallet", "send", "x", "1.5"], "1.5"),
         (
             &["buy", "--max-sat", "5", "--relay", "nobody"],
@@ -502,7 +513,10 @@ fn buying_in_json_is_lines_as_on_the_socket_and_without_a_terminal_there_is_no_b
     assert_eq!(lines[1]["done"]["bought"]["state"], json!("done"));
     assert!(output.stderr.is_empty(), "{output:?}");
     let plain = daemon.run(&["buy", "--mib", "50", "--max-sat", "20"]);
-    assert!(plain.stderr.is_empty(), "{plain:?}");
+    assert_eq!(
+        String::from_utf8(plain.stderr.clone()).unwrap(),
+        "order: 50.0 MiB cost 3 sat at most\n"
+    );
     assert_eq!(
         out(&plain),
         "done: 25.0 MiB of 50.0 MiB used, 1.5 sat of 20 sat spent, 1.0 MiB credit kept\n"
@@ -531,7 +545,9 @@ fn a_purchase_that_ended_early_is_a_failure_with_its_reason() {
         let output = daemon.run(&["buy", "--mib", "50", "--max-sat", "20"]);
         assert_eq!(status(&output), expected, "{state:?} {cause:?}");
         if expected == 1 {
-            assert!(error(&output).contains(says), "{}", error(&output));
+            let noted = String::from_utf8(output.stderr).unwrap();
+            let last = noted.lines().last().unwrap();
+            assert!(last.starts_with("turnpike: ") && last.contains(says), "{noted}");
         }
     }
 }
@@ -1359,4 +1375,44 @@ fn a_wallet_that_cannot_fund_the_channel_is_said_before_anything_is_asked() {
         let asked: Vec<Request> = daemon.requests.try_iter().collect();
         assert!(matches!(asked[..], [Request::Quote { .. }]), "{asked:?}");
     }
+}
+
+#[test]
+fn a_status_names_each_peer_once_and_what_waits_for_a_block() {
+    let session = |connection| SessionStatus {
+        connection,
+        peer: relay(),
+        address: Some(format!("10.0.0.1:{connection}")),
+    };
+    let status = Status {
+        program_version: "0".into(),
+        node: relay(),
+        network: "regtest".into(),
+        genesis: "00".repeat(32).parse().unwrap(),
+        play_money: true,
+        height: BlockHeight::new(9),
+        lit: true,
+        fee_rate_sat_per_kvb: FeeRate::new(2_500),
+        generation: 1,
+        uptime_seconds: 1,
+        wallet_sat: Some(Sat::new(10_000)),
+        wallet_unconfirmed_sat: Some(Sat::new(49_500)),
+        relay: None,
+        sessions: vec![session(3), session(4)],
+        channels: 0,
+        purchases: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let daemon = Daemon::says(Response::Status(Box::new(status)));
+    let text = out(&daemon.run(&["status"]));
+    assert!(
+        text.contains("10,000 sat, and 49,500 sat wait for a block"),
+        "{text}"
+    );
+    assert!(
+        text.contains("10.0.0.1:4") && !text.contains("10.0.0.1:3"),
+        "{text}"
+    );
+    let sessions = document(&daemon.run(&["status", "--json"]))["sessions"].clone();
+    assert_eq!(sessions.as_array().unwrap().len(), 2, "programs see both");
 }

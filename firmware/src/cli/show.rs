@@ -4,12 +4,12 @@ use super::amount::{bytes, grouped, msat, rate, sat, seconds};
 use super::{channel, event};
 use crate::control::{
     Channel, Check, CheckState, Client, Discovered, Exposure, Prices, Progress, Purchase, PurchaseState,
-    ReceiptCopy, Refund, Response, Role, SalesRow, Standing, Status,
+    ReceiptCopy, Refund, Response, Role, SalesRow, SessionStatus, Standing, Status,
 };
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
-use turnpike_protocol::base::Msat;
+use turnpike_protocol::base::{Msat, Sat};
 
 /// Any answer.
 pub(super) fn response(response: &Response) -> String {
@@ -54,15 +54,16 @@ pub(super) fn response(response: &Response) -> String {
         Response::Refunds { refunds: list } => refunds(list),
         Response::BackedUp {
             path,
-            rows,
-            entries,
+            channels,
+            receipts,
             hash,
-        } => {
-            format!(
-                "{}: {rows} rows and {entries} payments, SHA-256 {hash}",
-                path.display()
-            )
-        }
+            ..
+        } => format!(
+            "{}: {channels} channels and {receipts} receipts, SHA-256 {hash}\n\
+             It gets old: what this node is paid from now on is not in it, and comes back only if the payer does. A \
+             restored node settles every channel in which it is paid. What it pays itself is safe with the seed words alone.",
+            path.display()
+        ),
         Response::Checks { checks: list } => checks(list),
     }
 }
@@ -183,7 +184,17 @@ fn status(it: &Status) -> String {
             seconds(it.uptime_seconds)
         ),
     );
-    row("wallet", it.wallet_sat.map_or_else(|| "none".to_owned(), sat));
+    let waiting = it
+        .wallet_unconfirmed_sat
+        .filter(|amount| *amount > Sat::ZERO)
+        .map_or_else(String::new, |amount| {
+            format!(", and {} wait for a block", sat(amount))
+        });
+    row(
+        "wallet",
+        it.wallet_sat
+            .map_or_else(|| "none".to_owned(), |spendable| sat(spendable) + &waiting),
+    );
     row("channels", it.channels.to_string());
     if let Some(relay) = &it.relay {
         let gate = if relay.gate_works {
@@ -201,6 +212,12 @@ fn status(it: &Status) -> String {
         row("price", price(&relay.prices));
     }
     for session in &it.sessions {
+        // An older session with the same peer is dying.
+        let newer =
+            |other: &SessionStatus| other.peer == session.peer && other.connection > session.connection;
+        if it.sessions.iter().any(newer) {
+            continue;
+        }
         row(
             "session",
             format!(
@@ -259,7 +276,10 @@ fn prices(it: &Prices) -> String {
 }
 
 fn purchase(it: &Purchase) -> String {
-    let state = name(&it.state);
+    let state = match it.state {
+        PurchaseState::Ceiling => "waits for confirmations".to_owned(),
+        state => name(&state),
+    };
     let cause = it.cause.map(|c| format!(" ({})", name(&c))).unwrap_or_default();
     let ordered = it
         .ordered_bytes

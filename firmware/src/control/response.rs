@@ -107,6 +107,12 @@ pub enum Response {
         entries: u64,
         /// SHA-256 of the snapshot.
         hash: Hex<[u8; 32]>,
+        /// Channels in it that are not over.
+        #[serde(default)]
+        channels: u64,
+        /// Receipts in it.
+        #[serde(default)]
+        receipts: u64,
     },
     /// To `doctor`.
     Checks {
@@ -140,6 +146,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Coins that can be spent now; none without a wallet.
     pub wallet_sat: Option<Sat>,
+    /// Coins that wait for a block, change too; none without a wallet.
+    #[serde(default)]
+    pub wallet_unconfirmed_sat: Option<Sat>,
     /// Selling, if it sells.
     pub relay: Option<RelayStatus>,
     /// Live sessions.

@@ -2,7 +2,7 @@
 
 use super::Desk;
 use crate::control::{Failed, Hex, Response};
-use crate::store::Backup;
+use crate::store::{Backup, Store, StoreError, Table};
 use std::path::PathBuf;
 use turnpike_protocol::crypto::{CoinType, Keys, Seed};
 use zeroize::Zeroizing;
@@ -20,14 +20,17 @@ impl Desk {
         let file = path.clone();
         let written = self
             .core
-            .store(move |s| tokio::task::block_in_place(|| s.export(&file, &key)))
+            .store(move |s| tokio::task::block_in_place(|| Ok((s.export(&file, &key)?, counted(s)?))))
             .await?;
-        let Backup { rows, entries, hash } = written.map_err(Failed::from_error)?;
+        let (Backup { rows, entries, hash }, [payers, payees, receipts]) =
+            written.map_err(|error: StoreError| Failed::from_error(error))?;
         Ok(Response::BackedUp {
             path,
             rows,
             entries,
             hash: Hex(hash),
+            channels: payers + payees,
+            receipts,
         })
     }
 
@@ -45,4 +48,16 @@ impl Desk {
         let keys = Keys::new(&seed, coin).map_err(|e| unreadable(e.to_string()))?;
         Ok(Zeroizing::new(*keys.recovery().as_bytes()))
     }
+}
+
+/// What the owner knows of a store: channels as payer, channels as payee, receipts.
+fn counted(store: &Store) -> Result<[u64; 3], StoreError> {
+    let mut counts = [0; 3];
+    for (count, table) in counts
+        .iter_mut()
+        .zip([Table::Payer, Table::Payee, Table::Receipt])
+    {
+        *count = store.load(table)?.len() as u64;
+    }
+    Ok(counts)
 }

@@ -12,14 +12,18 @@ const WALLET_WITHIN: Duration = Duration::from_secs(2);
 
 impl Desk {
     pub(super) async fn status(&self) -> Result<Response, Failed> {
-        let wallet = tokio::time::timeout(WALLET_WITHIN, self.spendable()).await;
+        let wallet = tokio::time::timeout(WALLET_WITHIN, self.coins()).await;
         let wallet_hangs = !matches!(wallet, Ok(Ok(_)));
         let now = self.now();
         let look = self
             .core
             .look(move |n| {
                 let clients = n.accounts(now);
-                let serving = clients.iter().filter(|c| c.gate.is_some()).count();
+                // A client whose credit is used up is bound, and nothing of it passes.
+                let serving = clients
+                    .iter()
+                    .filter(|c| c.gate.is_some() && !c.usage.exhausted)
+                    .count();
                 let channels = n.channels().iter().filter(|c| c.state != "over").count();
                 let selling = price::in_force(n).map(|prices| (prices, serving, clients.len()));
                 (
@@ -47,6 +51,7 @@ impl Desk {
             peer: Hex(*peer),
             address: addresses.get(connection).map(ToString::to_string),
         };
+        let coins = wallet.ok().and_then(Result::ok).flatten();
         let mut warnings = warnings(&view, relay.is_some(), unconfirmed);
         if wallet_hangs {
             warnings.push("the wallet does not answer: the chain back end is slow or down".to_owned());
@@ -62,7 +67,8 @@ impl Desk {
             fee_rate_sat_per_kvb: fee_rate,
             generation: view.generation,
             uptime_seconds: self.started.elapsed().as_secs(),
-            wallet_sat: wallet.ok().and_then(Result::ok).flatten(),
+            wallet_sat: coins.map(|c| c.confirmed),
+            wallet_unconfirmed_sat: coins.map(|c| c.unconfirmed),
             relay,
             sessions: view.sessions.iter().map(session).collect(),
             channels: count(channels),

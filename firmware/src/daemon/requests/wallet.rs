@@ -72,9 +72,14 @@ impl Desk {
 
     /// Coins that can be spent now; `None` without a wallet.
     pub(super) async fn spendable(&self) -> Result<Option<Sat>, Failed> {
+        Ok(self.coins().await?.map(|balance| balance.confirmed))
+    }
+
+    /// The wallet's coins; `None` without a wallet.
+    pub(super) async fn coins(&self) -> Result<Option<Balance>, Failed> {
         let balance = async {
             match self.chain.balance().await {
-                Ok(balance) => Ok(Some(balance.confirmed)),
+                Ok(balance) => Ok(Some(balance)),
                 Err(OrderError::NoWallet) => Ok(None),
                 Err(error) => Err(refusal::order(error)),
             }
