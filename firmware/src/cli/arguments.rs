@@ -1,6 +1,8 @@
 //! The words of the command line.
 
-use super::amount::parse_rate;
+use super::amount::{
+    parse_blocks, parse_days, parse_mib, parse_rate, parse_sat, parse_search, parse_slot, parse_wait,
+};
 use crate::chain::ChainName;
 use crate::control::{Hex, Target};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -8,18 +10,36 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use turnpike_protocol::base::{FeeRate, NodeId};
 
+/// Heading of the options that every command takes.
+const GLOBAL: &str = "Options of every command";
+
+const INIT_EXAMPLES: &str = "\
+Examples:
+  turnpike init --network play       to try it out: coins that are worth nothing
+  turnpike init --restore <words     a node whose seed words are at hand";
+
+const BUY_EXAMPLES: &str = "\
+Examples:
+  turnpike buy --mib 500 --max-sat 100              from the only relay around, after asking
+  turnpike buy --auto --max-sat 1000 --mib 5000     from the cheapest one, without asking";
+
+const OPEN_EXAMPLES: &str = "\
+Examples:
+  turnpike channel open --capacity-sat 50000
+  turnpike channel open --relay 192.0.2.1:7473 --lifetime-blocks 432 --yes";
+
 /// Buys and sells metered bandwidth over Bitcoin trade channels.
 #[derive(Parser, Debug)]
 #[command(name = "turnpike", version, propagate_version = true)]
 pub(super) struct Arguments {
     /// The configuration file [default: /etc/turnpike/turnpike.toml, else ~/.config/turnpike/turnpike.toml].
-    #[arg(long, global = true, env = "TURNPIKE_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "TURNPIKE_CONFIG", value_name = "FILE", help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// The folder of seed, store and control socket, in place of the one that the configuration names.
-    #[arg(long, global = true, value_name = "FOLDER")]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = GLOBAL)]
     pub data_dir: Option<PathBuf>,
     /// Print one JSON document, or one JSON document per line for what goes on.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     #[command(subcommand)]
     pub command: Command,
@@ -28,6 +48,7 @@ pub(super) struct Arguments {
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
     /// Make this node's seed, store and configuration, and show the seed words once.
+    #[command(after_help = INIT_EXAMPLES)]
     Init(InitOptions),
     /// Make the store out of a backup; without a seed file, read the seed words from standard input.
     Restore {
@@ -39,7 +60,7 @@ pub(super) enum Command {
     /// Look for relays on the link.
     Discover {
         /// For how long.
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        #[arg(long, default_value_t = 3, value_parser = parse_search, allow_negative_numbers = true)]
         seconds: u32,
     },
     /// Connect to a relay.
@@ -51,6 +72,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Price(PriceCommand),
     /// Buy bandwidth; Ctrl-C stops and keeps the credit.
+    #[command(after_help = BUY_EXAMPLES)]
     Buy(BuyOptions),
     /// Stop buying; credit is kept.
     Stop {
@@ -153,10 +175,10 @@ pub(super) struct OpenOptions {
     #[arg(long, value_name = "RELAY")]
     pub relay: Option<Target>,
     /// Satoshi to lock in a new channel.
-    #[arg(long, value_name = "SAT")]
+    #[arg(long, value_name = "SAT", value_parser = parse_sat, allow_negative_numbers = true)]
     pub capacity_sat: Option<u64>,
     /// Blocks until a new channel's expiry: a relay that falls silent locks the capacity for as long.
-    #[arg(long, value_name = "BLOCKS")]
+    #[arg(long, value_name = "BLOCKS", value_parser = parse_blocks, allow_negative_numbers = true)]
     pub lifetime_blocks: Option<u32>,
     /// Open channels without asking.
     #[arg(long, short)]
@@ -166,10 +188,10 @@ pub(super) struct OpenOptions {
 #[derive(Args, Debug)]
 pub(super) struct BuyOptions {
     /// How much, in MiB, such as 50 or 0.5 [default: as much as the money buys].
-    #[arg(long, value_name = "MIB", value_parser = super::amount::parse_mib)]
+    #[arg(long, value_name = "MIB", value_parser = parse_mib, allow_negative_numbers = true)]
     pub mib: Option<u64>,
     /// The most to spend on it, in satoshi; fees of channels are not counted.
-    #[arg(long, value_name = "SAT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SAT", value_parser = parse_sat, allow_negative_numbers = true)]
     pub max_sat: u64,
     /// Find a relay and open channels where needed, without asking.
     #[arg(long)]
@@ -183,25 +205,27 @@ pub(super) enum ChannelCommand {
     /// Every channel.
     List,
     /// Open a channel to a relay.
+    #[command(after_help = OPEN_EXAMPLES)]
     Open(OpenOptions),
     /// Close a channel, or all of them: those in which this node is paid are settled together.
     Close {
         /// Its number in the list.
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = parse_slot, allow_negative_numbers = true)]
         slot: Option<u32>,
         /// Close every one.
         #[arg(long)]
         all: bool,
         /// Wait so long at most for the settlement to be broadcast.
-        #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = parse_wait, allow_negative_numbers = true)]
         wait: u32,
     },
     /// Raise the fee of the settlement that holds a channel.
     Raise {
         /// Its number in the list.
+        #[arg(value_parser = parse_slot, allow_negative_numbers = true)]
         slot: u32,
         /// Fee rate in sat/vB, such as 2.5.
-        #[arg(value_parser = parse_rate, value_name = "SAT/VB")]
+        #[arg(value_parser = parse_rate, value_name = "SAT/VB", allow_negative_numbers = true)]
         rate: FeeRate,
     },
 }
@@ -217,10 +241,10 @@ pub(super) enum WalletCommand {
         /// To whom.
         address: String,
         /// How many satoshi, the fee not included.
-        #[arg(value_name = "SAT", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(value_name = "SAT", value_parser = parse_sat, allow_negative_numbers = true)]
         amount_sat: u64,
         /// Fee rate in sat/vB, such as 2.5 [default: the present estimate].
-        #[arg(long, value_parser = parse_rate, value_name = "SAT/VB")]
+        #[arg(long, value_parser = parse_rate, value_name = "SAT/VB", allow_negative_numbers = true)]
         rate: Option<FeeRate>,
     },
 }
@@ -244,23 +268,23 @@ pub(super) enum ClientsCommand {
     /// Sales per day and client.
     Sales {
         /// So many days at most.
-        #[arg(long)]
+        #[arg(long, value_parser = parse_days, allow_negative_numbers = true)]
         days: Option<u32>,
     },
     /// Serve a client no longer.
     Block {
-        /// Its identity.
-        client: Hex<NodeId>,
+        /// Its identity, or enough of its beginning.
+        client: Beginning,
     },
     /// Let a client pay as others do.
     Unblock {
-        /// Its identity.
-        client: Hex<NodeId>,
+        /// Its identity, or enough of its beginning.
+        client: Beginning,
     },
     /// Serve a client for nothing.
     Exempt {
-        /// Its identity.
-        client: Hex<NodeId>,
+        /// Its identity, or enough of its beginning.
+        client: Beginning,
     },
 }
 
@@ -276,4 +300,19 @@ fn chain_values() -> impl TypedValueParser<Value = ChainName> {
         let named = ChainName::ALL.into_iter().find(|chain| chain.word() == word);
         named.ok_or_else(|| format!("no chain is called {word}"))
     })
+}
+
+/// An identity or its beginning, in hex.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Beginning(pub String);
+
+impl std::str::FromStr for Beginning {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let good = (4..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        good.then(|| Beginning(text.to_ascii_lowercase())).ok_or_else(|| {
+            "an identity is expected, or at least its first 4 hexadecimal digits, as in `turnpike clients`".to_owned()
+        })
+    }
 }

@@ -79,7 +79,7 @@ pub(super) fn consent(output: &Output, quote: &Quote, yes: bool) -> Result<(), F
 }
 
 /// Whether the wallet can fund what was quoted.
-fn enough(quote: &Quote) -> Result<(), Failure> {
+pub(super) fn enough(quote: &Quote) -> Result<(), Failure> {
     let needed = quote.capacity_sat.saturating_add(quote.funding_fee_sat);
     let missing = needed.saturating_sub(quote.wallet_sat);
     if missing == Sat::ZERO {

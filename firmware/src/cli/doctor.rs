@@ -1,5 +1,6 @@
 //! What is wrong, seen from outside the daemon and from inside.
 
+use super::failure::one_line;
 use super::{Failure, Output, Place, amount, daemon, show};
 use crate::chain::{Auth, Backend, Bitcoind};
 use crate::config::Config;
@@ -251,8 +252,8 @@ fn bad(name: &str, found: impl ToString, remedy: impl ToString) -> Check {
     Check {
         name: name.to_owned(),
         state: CheckState::Bad,
-        found: found.to_string(),
-        remedy: remedy.to_string(),
+        found: one_line(&found.to_string()),
+        remedy: one_line(&remedy.to_string()),
     }
 }
 

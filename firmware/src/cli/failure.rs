@@ -1,9 +1,12 @@
 //! How the command line ends when it does not end well.
 
+use super::arguments::Arguments;
 use crate::config::ConfigError;
 use crate::control::{ClientError, Failed, Reason};
 use crate::store::StoreError;
+use clap::CommandFactory;
 use clap::error::ErrorKind;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -84,7 +87,7 @@ impl From<Failed> for Failure {
 }
 
 /// What clap says about wrong arguments, in one line; help and version as they are.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
+pub(super) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             drop(error.print());
@@ -94,12 +97,30 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
             drop(error.print());
             ExitCode::from(2)
         }
-        _ => Failure::usage(format!(
-            "{}: see `turnpike --help`",
-            usage_text(&error.to_string())
-        ))
-        .report(),
+        _ => {
+            let said = error.to_string();
+            Failure::usage(format!(
+                "{}: see `{} --help`",
+                usage_text(&said),
+                command_of(arguments)
+            ))
+            .report()
+        }
     }
+}
+
+/// The command that these words begin, whose help says how they go on.
+fn command_of(arguments: &[OsString]) -> String {
+    let whole = Arguments::command();
+    let mut command = &whole;
+    let mut name = command.get_name().to_owned();
+    for word in arguments.iter().skip(1) {
+        if let Some(below) = word.to_str().and_then(|word| command.find_subcommand(word)) {
+            command = below;
+            name = format!("{name} {}", below.get_name());
+        }
+    }
+    name
 }
 
 fn usage_text(text: &str) -> String {
@@ -110,10 +131,45 @@ fn usage_text(text: &str) -> String {
     said.join(" ").trim_start_matches("error: ").to_owned()
 }
 
-/// Whatever a peer or a file put into it, the message stays on its line.
-fn one_line(text: &str) -> String {
-    text.trim()
+/// Whatever a peer or a file put into it, the message stays on its line; the system's numbers say nothing to anybody.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line: String = text
+        .trim()
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+        .collect();
+    while let Some(start) = line.find(" (os error ") {
+        let Some(length) = line.get(start..).and_then(|rest| rest.find(')')) else {
+            break;
+        };
+        line.replace_range(start..=start + length, "");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_system_errors_are_left_out() {
+        assert_eq!(
+            one_line("/a: No such file (os error 2): name b: (os error 13) x (os error"),
+            "/a: No such file: name b: x (os error"
+        );
+    }
+
+    #[test]
+    fn the_help_that_is_named_is_that_of_the_command() {
+        for (words, command) in [
+            ("turnpike --json buy --max-sat -5", "turnpike buy"),
+            ("turnpike channel close -1", "turnpike channel close"),
+            ("turnpike channel fly", "turnpike channel"),
+            ("turnpike fly", "turnpike"),
+            ("turnpike", "turnpike"),
+        ] {
+            let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            assert_eq!(command_of(&words), command, "{words:?}");
+        }
+    }
 }

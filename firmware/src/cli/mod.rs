@@ -11,6 +11,7 @@
 mod amount;
 mod arguments;
 mod channel;
+mod clients;
 mod daemon;
 mod doctor;
 mod event;
@@ -28,7 +29,8 @@ mod tests;
 
 use crate::control::{Progress, Request, Standing};
 use arguments::{
-    Arguments, ClientsCommand, Command, PriceCommand, ReceiptsCommand, RefundCommand, WalletCommand,
+    Arguments, Beginning, ClientsCommand, Command, PriceCommand, ReceiptsCommand, RefundCommand,
+    WalletCommand,
 };
 use clap::{CommandFactory, Parser};
 use failure::Failure;
@@ -39,9 +41,10 @@ use std::process::ExitCode;
 
 /// Runs the command line that `arguments` are, the program's name first, and gives the exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let words: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return failure::usage(&error, &words),
     };
     match execute(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,7 +101,10 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
         },
         Command::Exposure => ask(Request::Exposure),
         Command::Clients { command } => {
-            let stand = |client, standing| ask(Request::ClientStand { client, standing });
+            let stand = |client: Beginning, standing| {
+                let client = clients::find(&place, &client)?;
+                ask(Request::ClientStand { client, standing })
+            };
             match command.unwrap_or(ClientsCommand::List) {
                 ClientsCommand::List => ask(Request::ClientList),
                 ClientsCommand::Sales { days } => ask(Request::Sales { days }),

@@ -1,12 +1,12 @@
 //! Buying, with a progress bar.
 
-use super::amount::{bytes, msat};
+use super::amount::{bytes, msat, sat};
 use super::arguments::BuyOptions;
 use super::interrupt::{self, Bought};
 use super::{Failure, Output, Place, channel, daemon, show};
-use crate::control::{Message, Progress, Purchase, PurchaseState, Request, Response, StopCause};
+use crate::control::{Message, Prices, Progress, Purchase, PurchaseState, Request, Response, StopCause};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use turnpike_protocol::base::{ByteCount, Sat};
+use turnpike_protocol::base::{ByteCount, Msat, Sat};
 
 pub(super) fn buy(place: &Place, output: &Output, options: &BuyOptions) -> Result<(), Failure> {
     let bought = Bought::default();
@@ -14,6 +14,14 @@ pub(super) fn buy(place: &Place, output: &Output, options: &BuyOptions) -> Resul
     if !options.auto {
         let quote = channel::quote(place, &options.open)?;
         bought.from(quote.relay);
+        if quote.open_slot.is_none() {
+            channel::enough(&quote)?;
+        }
+        output.note(&order(
+            options.mib.map(ByteCount::new),
+            Sat::new(options.max_sat),
+            &quote.prices,
+        ));
         if quote.open_slot.is_none() {
             channel::consent(output, &quote, options.open.yes)?;
             let opened = channel::open(place, output, &options.open, &quote)?;
@@ -62,6 +70,41 @@ pub(super) fn buy(place: &Place, output: &Output, options: &BuyOptions) -> Resul
     };
     output.line(&Message::Done(response.clone()), &show::response(&response))?;
     judge(purchase)
+}
+
+/// What the order comes to at these prices, and where the allowed money ends it.
+pub(super) fn order(ordered: Option<ByteCount>, max: Sat, prices: &Prices) -> String {
+    const MIB: u128 = 1 << 20;
+    let dearest = prices.up_msat_per_mib.max(prices.down_msat_per_mib);
+    let per_mib = u128::from(dearest.value());
+    let allowed = u128::from(max.value()) * 1_000;
+    let shown = |count: u128| bytes(ByteCount::new(u64::try_from(count).unwrap_or(u64::MAX)));
+    let time = if prices.msat_per_second > Msat::ZERO {
+        format!(
+            "; each second of open service costs {} of it",
+            msat(prices.msat_per_second)
+        )
+    } else {
+        String::new()
+    };
+    // What is paid goes by whole packets of both directions: the dearer direction is the most it can be.
+    let buys = (allowed * MIB).checked_div(per_mib).map(shown);
+    match (ordered, buys) {
+        (_, None) => format!("order: the bytes cost nothing{time}"),
+        (None, Some(buys)) => format!("order: {} buys {buys}{time}", sat(max)),
+        (Some(ordered), Some(buys)) => {
+            let cost = (u128::from(ordered.value()) * per_mib).div_ceil(MIB);
+            let cost_text = msat(Msat::new(u64::try_from(cost).unwrap_or(u64::MAX)));
+            let mut text = format!("order: {} cost {cost_text} at most{time}", bytes(ordered));
+            if cost > allowed {
+                text.push_str(&format!(
+                    "; --max-sat {} is sure to buy only {buys} of that",
+                    max.value()
+                ));
+            }
+            text
+        }
+    }
 }
 
 /// In JSON every step is a line as it stands on the control socket; for people it is a note.

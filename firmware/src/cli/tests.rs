@@ -1,14 +1,14 @@
 use super::amount::{bytes, grouped, msat, parse_mib, parse_rate, rate, seconds};
 use super::arguments::{Arguments, ChannelCommand, Command};
 use super::receipt::Signed;
-use super::{price, receipt};
+use super::{price, purchase, receipt};
 use crate::config::{Config, example};
-use crate::control::{Hex, ReceiptCopy};
+use crate::control::{BindingClass, Hex, Prices, ReceiptCopy};
 use bitcoin::secp256k1::{Keypair, Secp256k1, SecretKey};
 use clap::{CommandFactory, Parser};
 use std::path::Path;
 use turnpike_protocol::base::{
-    BlockHeight, ByteCount, ChannelId, FeeRate, GenesisHash, Msat, NodeId, SheetHash,
+    BlockHeight, ByteCount, ChannelId, FeeRate, GenesisHash, Msat, NodeId, Sat, SheetHash,
 };
 use turnpike_protocol::crypto::{Signer, Verifier};
 use turnpike_protocol::market::receipt_digest;
@@ -59,6 +59,7 @@ fn every_command_of_the_manual_is_understood() {
         &format!("clients block {id}"),
         &format!("clients unblock {id}"),
         &format!("clients exempt {id}"),
+        "clients block abcd",
         "refund export",
         "backup /media/card/backup",
         "restore /media/card/backup --data-dir /media/x",
@@ -86,7 +87,9 @@ fn what_would_cost_money_by_mistake_is_not_understood() {
         "channel raise 3 0",
         "wallet send bcrt1qxyz",
         "wallet send bcrt1qxyz 0",
-        "clients block abcd",
+        "clients block abc",
+        "clients block nobody",
+        "channel close -1",
         "discover --seconds 0",
         "completions klingon",
     ] {
@@ -193,6 +196,41 @@ fn prices_find_their_section_or_make_it() {
         (ByteCount::new(1_024), 1 << 30),
         "{text}"
     );
+}
+
+#[test]
+fn an_order_says_what_it_costs_and_how_far_the_money_goes() {
+    let prices = |up, down, second| Prices {
+        version: 1,
+        valid_until_height: BlockHeight::new(9),
+        up_msat_per_mib: Msat::new(up),
+        down_msat_per_mib: Msat::new(down),
+        msat_per_second: Msat::new(second),
+        free_bytes: ByteCount::ZERO,
+        free_total_bytes: None,
+        window_min_bytes: ByteCount::ZERO,
+        window_max_bytes: ByteCount::ZERO,
+        class: BindingClass::Address,
+    };
+    let order =
+        |bytes: Option<u64>, max, prices| purchase::order(bytes.map(ByteCount::new), Sat::new(max), &prices);
+    let fifty = Some(50 << 20);
+    assert_eq!(
+        order(fifty, 3, prices(50, 60, 0)),
+        "order: 50.0 MiB cost 3 sat at most"
+    );
+    assert_eq!(
+        order(fifty, 2, prices(50, 60, 0)),
+        "order: 50.0 MiB cost 3 sat at most; --max-sat 2 is sure to buy only 33.3 MiB of that"
+    );
+    assert_eq!(order(None, 6, prices(50, 60, 0)), "order: 6 sat buys 100.0 MiB");
+    assert_eq!(
+        order(None, 6, prices(60, 50, 10)),
+        "order: 6 sat buys 100.0 MiB; each second of open service costs 0.01 sat of it"
+    );
+    assert_eq!(order(fifty, 1, prices(0, 0, 0)), "order: the bytes cost nothing");
+    // What overflows is the largest figure, not a small one.
+    assert!(order(Some(u64::MAX), u64::MAX, prices(u64::MAX, 0, 0)).contains("18,446,744,073,709,551"));
 }
 
 /// Signed by keys of its own, not by the code that checks it.

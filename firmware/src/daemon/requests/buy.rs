@@ -2,6 +2,7 @@
 
 use super::course::{Course, Followed, Past, worn_and_fresh};
 use super::news::{News, show, step};
+use super::open::confirmed;
 use super::relay::Relay;
 use super::{Desk, figures, refusal};
 use crate::control::{Failed, Hex, Progress, Responder, Response, Target};
@@ -127,6 +128,7 @@ impl Desk {
     ) -> Result<Response, Failed> {
         let node = course.relay.node;
         let mut last: Option<(BuyerState, Deadline)> = None;
+        let mut told = None;
         loop {
             let event = course.news.next_or_moment(LOOK_EVERY).await?;
             // The state as it is now: news may be older than the order.
@@ -149,11 +151,12 @@ impl Desk {
                 last = Some((view.state, Deadline::now()));
             }
             match view.state {
-                BuyerState::Ceiling if changed => {
-                    step(
-                        responder,
-                        "the relay takes no more before further confirmations; it goes on by itself",
-                    );
+                BuyerState::Ceiling => {
+                    let text = self.confirmations(node).await?;
+                    if told.as_ref() != Some(&text) {
+                        step(responder, text.clone());
+                        told = Some(text);
+                    }
                 }
                 BuyerState::ChannelUsedUp if wish.auto => {
                     if let Err(failed) = self.renew(wish, &mut course, responder).await {
@@ -195,6 +198,21 @@ impl Desk {
                 _ => {}
             }
         }
+    }
+
+    /// How far the channel that pays is from being relied on.
+    async fn confirmations(&self, relay: NodeId) -> Result<String, Failed> {
+        let (channel, height) = self
+            .core
+            .look(move |n| {
+                let paying = n.paying_channel(&relay).and_then(|slot| n.channel(slot));
+                (paying, n.view().height)
+            })
+            .await?;
+        let far = channel.map_or_else(String::new, |c| format!(", {}", confirmed(&c, height)));
+        Ok(format!(
+            "the relay takes no more before further confirmations{far}; it goes on by itself"
+        ))
     }
 
     /// The channel that pays is used up: goes on in another one, opened now if there is none.
@@ -272,7 +290,8 @@ impl Desk {
     /// Makes the session anew after it was lost; credit and channels are kept on both sides.
     pub(super) async fn call_again(&self, relay: &mut Relay, responder: &Responder) -> Result<(), Failed> {
         let step = |text: String| step(responder, text);
-        let deadline = Deadline::now() + CALL_FOR;
+        let since = Deadline::now();
+        let deadline = since + CALL_FOR;
         let mut pause = FIRST_PAUSE;
         step(format!(
             "the session with relay {} ended; calling it again",
@@ -295,6 +314,11 @@ impl Desk {
             match self.find(Some(target), false).await {
                 Ok(_) => {}
                 Err(failed) if Deadline::now() + pause < deadline => {
+                    let silent = since.elapsed().as_secs();
+                    step(format!(
+                        "nothing heard from the relay for {silent} s; trying again in {} s",
+                        pause.as_secs()
+                    ));
                     tracing::debug!(error = %failed, "the relay is not back yet");
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(LONGEST_PAUSE);

@@ -313,14 +313,26 @@ fn waits_for(view: &ChannelView, ceiling: Option<Msat>, height: BlockHeight) -> 
         return None;
     }
     let needed = deep(view.capacity);
-    let have = view
-        .funded_at
-        .map_or(0, |at| (height.value() + 1).saturating_sub(at.value()));
-    Some(match have {
+    Some(match confirmations(view, height) {
         0 => "waiting for the relay to see the funding".to_owned(),
-        have if have < needed => format!("credit is limited until {needed} confirmations, {have} so far"),
+        have if have < needed => format!("credit is limited, {}", confirmed(view, height)),
         _ => "waiting for the relay to rely on the channel".to_owned(),
     })
+}
+
+/// `2 of 6 confirmations`.
+pub(super) fn confirmed(view: &ChannelView, height: BlockHeight) -> String {
+    format!(
+        "{} of {} confirmations",
+        confirmations(view, height),
+        deep(view.capacity)
+    )
+}
+
+/// Blocks that the funding is in or under.
+fn confirmations(view: &ChannelView, height: BlockHeight) -> u32 {
+    view.funded_at
+        .map_or(0, |at| (height.value() + 1).saturating_sub(at.value()))
 }
 
 /// A plan that the relay takes.
@@ -417,7 +429,7 @@ mod tests {
         };
         assert_eq!(
             text(&confirmed, Some(0)).unwrap(),
-            "credit is limited until 6 confirmations, 2 so far"
+            "credit is limited, 2 of 6 confirmations"
         );
         assert_eq!(text(&confirmed, Some(1_001)), None);
     }
