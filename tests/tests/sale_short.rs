@@ -5,8 +5,9 @@ use std::io::Write;
 use std::process::Stdio;
 use turnpike_tests::in_lab;
 use turnpike_tests::judge;
-use turnpike_tests::sale::{MIB, Sale, channel, end, purchase};
-use turnpike_tests::site::{ChainKind, wait_for};
+use turnpike_tests::lab::{Lab, Plan};
+use turnpike_tests::sale::{MIB, PRICE, Sale, channel, end, purchase};
+use turnpike_tests::site::{ChainKind, Site, wait_for};
 
 fn short_sale(kind: ChainKind) {
     let sale = Sale::start(kind, "");
@@ -107,6 +108,38 @@ in_lab! {
 
     fn a_short_sale_is_cut_topped_up_and_settled_to_the_satoshi_on_the_play_chain() {
         short_sale(ChainKind::Play);
+    }
+
+    fn a_sale_over_a_link_local_session_binds_the_addresses_that_packets_come_from() {
+        let mut site = Site::new(Plan::default(), ChainKind::Play, PRICE, "");
+        let shown = site.lab.client(0).run(&format!("ip -o link show {}", Lab::ETH));
+        let (index, _) = shown.split_once(':').expect("an index");
+        let relay = format!("[{}%{}]:{}", Lab::RELAY6_LINK, index.trim(), site.relay_address().port());
+        let listen = format!("listen = \"{}\"", site.relay_address());
+        let config = site.relay.read_config();
+        assert!(config.contains(&listen), "{config}");
+        let all = format!("listen = \"[::]:{}\"", site.relay_address().port());
+        site.relay.replace_config(&config.replace(&listen, &all));
+        let client = &site.clients[0];
+        let config = client.read_config();
+        let named = |line: &&str| line.starts_with("relay = ") || line.starts_with("interface = ");
+        let rest: Vec<&str> = config.lines().filter(|line| !named(line)).collect();
+        client.replace_config(&rest.join("\n").replace("[client]", &format!("[client]\nrelay = \"{relay}\"")));
+        site.start();
+        let sale = Sale::at(site);
+        let mut buy = sale.buy(2);
+        sale.confirm();
+        assert_eq!(sale.client().ask(&["status"])["sessions"][0]["address"], relay.as_str());
+        sale.servers.curl(&sale.site, false, MIB).unwrap();
+        sale.servers.curl(&sale.site, true, MIB / 4).unwrap();
+        sale.assert_cut();
+        end(&mut buy).unwrap();
+        sale.assert_paid(2);
+        // Found on the link, it is one relay, and not at that address.
+        let found = sale.client().ask(&["discover", "--seconds", "2"])["relays"].clone();
+        let found = found.as_array().expect("relays");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(!found[0]["address"].as_str().expect("an address").starts_with("[fe80"), "{found:?}");
     }
 
     fn a_short_sale_is_cut_topped_up_and_settled_to_the_satoshi_on_a_real_node() {
