@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use turnpike_firmware::config::{Config, config_file};
+use turnpike_firmware::control::one_line;
 use turnpike_firmware::daemon::{StartError, run};
 
 /// Sells, buys and forwards metered bandwidth.
@@ -58,6 +59,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
-    eprintln!("turnpiked: {error}");
+    eprintln!("turnpiked: {}", one_line(&error));
     ExitCode::from(status)
 }

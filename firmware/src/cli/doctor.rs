@@ -1,10 +1,9 @@
 //! What is wrong, seen from outside the daemon and from inside.
 
-use super::failure::one_line;
 use super::{Failure, Output, Place, amount, daemon, show};
 use crate::chain::{Auth, Backend, Bitcoind};
 use crate::config::Config;
-use crate::control::{Check, CheckState, ClientError, ControlClient, Request, Response};
+use crate::control::{Check, CheckState, ClientError, ControlClient, Request, Response, one_line};
 use crate::daemon::store_of_another_chain;
 use crate::store::{Store, Table};
 use std::io::ErrorKind;

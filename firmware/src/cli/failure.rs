@@ -2,7 +2,7 @@
 
 use super::arguments::Arguments;
 use crate::config::ConfigError;
-use crate::control::{ClientError, Failed, Reason};
+use crate::control::{ClientError, Failed, Reason, one_line};
 use crate::store::StoreError;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
@@ -131,33 +131,9 @@ fn usage_text(text: &str) -> String {
     said.join(" ").trim_start_matches("error: ").to_owned()
 }
 
-/// Whatever a peer or a file put into it, the message stays on its line; the system's numbers say nothing to anybody.
-pub(super) fn one_line(text: &str) -> String {
-    let mut line: String = text
-        .trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    while let Some(start) = line.find(" (os error ") {
-        let Some(length) = line.get(start..).and_then(|rest| rest.find(')')) else {
-            break;
-        };
-        line.replace_range(start..=start + length, "");
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_of_system_errors_are_left_out() {
-        assert_eq!(
-            one_line("/a: No such file (os error 2): name b: (os error 13) x (os error"),
-            "/a: No such file: name b: x (os error"
-        );
-    }
 
     #[test]
     fn the_help_that_is_named_is_that_of_the_command() {

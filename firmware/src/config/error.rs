@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, in one line.
 
+use crate::control::one_line;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,8 +27,8 @@ impl ConfigError {
             path: path.to_owned(),
             line,
             key: key.to_owned(),
-            what: one_line(&what.to_string()),
-            remedy: one_line(&remedy.to_string()),
+            what: one_line(&what),
+            remedy: one_line(&remedy),
         }
     }
 
@@ -72,11 +73,3 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
-
-/// Whatever an owner put between quotes, the message stays on its line.
-fn one_line(text: &str) -> String {
-    text.trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}

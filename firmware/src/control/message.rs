@@ -62,8 +62,8 @@ impl Failed {
     pub fn refused(error: impl ToString, remedy: impl ToString) -> Failed {
         Failed {
             reason: Reason::Refused,
-            error: one_line(error),
-            remedy: one_line(remedy),
+            error: one_line(&error),
+            remedy: one_line(&remedy),
         }
     }
 
@@ -104,6 +104,33 @@ impl fmt::Display for Failed {
     }
 }
 
-fn one_line(text: impl ToString) -> String {
-    text.to_string().replace(['\n', '\r'], " ")
+/// A text for people: whatever a peer or a file put into it stays on its line, and the system's numbers of errors, which
+/// say nothing to anybody, are left out.
+pub fn one_line(text: &(impl ToString + ?Sized)) -> String {
+    let text = text.to_string();
+    let mut line: String = text
+        .trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    while let Some(start) = line.find(" (os error ") {
+        let Some(length) = line.get(start..).and_then(|rest| rest.find(')')) else {
+            break;
+        };
+        line.replace_range(start..=start + length, "");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_system_errors_are_left_out() {
+        assert_eq!(
+            one_line("/a: No such file (os error 2): name b: (os error 13) x (os error"),
+            "/a: No such file: name b: x (os error"
+        );
+    }
 }

@@ -6,6 +6,7 @@
 //! What it never does: decide anything, wait for a reader who does not read, carry a secret.
 //! Spec page: `protocol/spec/control.md`.
 
+pub mod amount;
 mod client;
 mod event;
 mod hex;
@@ -20,7 +21,7 @@ mod tests;
 pub use client::{ClientError, ControlClient, Messages};
 pub use event::Event;
 pub use hex::{Hex, HexError, HexText};
-pub use message::{Envelope, Failed, Message, Reason};
+pub use message::{Envelope, Failed, Message, Reason, one_line};
 pub use progress::{Progress, Purchase, PurchaseState, StopCause};
 pub use request::{PriceChange, Request, Standing, Target, Which};
 pub use response::{

@@ -2,7 +2,7 @@
 
 use super::news::{News, show, step};
 use super::{Desk, figures, refusal};
-use crate::control::{Channel, Failed, Hex, Refund, Responder, Response, Target, Which};
+use crate::control::{Channel, Failed, Hex, Refund, Responder, Response, Target, Which, amount};
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hashes::Hash;
 use std::collections::BTreeSet;
@@ -206,8 +206,11 @@ fn paid_too_little(view: &ChannelView, least: Sat) -> Option<String> {
     let missing = least.checked_sub(view.total.to_sat_ceil())?;
     (view.role == Role::Payer && missing > Sat::ZERO).then(|| {
         format!(
-            "channel {}: the relay settles from {least} paid ({missing} more), or the channel is refunded at height {}",
-            view.slot.0, view.expiry
+            "channel {}: the relay settles from {} paid ({} more), or the channel is refunded at height {}",
+            view.slot.0,
+            amount::sat(least),
+            amount::sat(missing),
+            amount::grouped(view.expiry.value().into())
         )
     })
 }
@@ -286,7 +289,7 @@ mod tests {
         let text = paid_too_little(&paid(120_500), Sat::new(206)).unwrap();
         assert_eq!(
             text,
-            "channel 4: the relay settles from 206 sat paid (85 sat more), or the channel is refunded at height 1000"
+            "channel 4: the relay settles from 206 sat paid (85 sat more), or the channel is refunded at height 1,000"
         );
         // The relay's count is the newer one then: its refusal is about something else.
         assert_eq!(paid_too_little(&paid(206_000), Sat::new(206)), None);

@@ -2,7 +2,7 @@
 
 use super::Desk;
 use crate::config::ConfigError;
-use crate::control::{Check, CheckState, Failed, Hex, Response};
+use crate::control::{Check, CheckState, Failed, Hex, Response, amount};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use turnpike_protocol::base::{BlockHeight, FeeRate, Sat};
 use turnpike_protocol::node::{ChannelView, NodeView, Role};
@@ -32,15 +32,19 @@ impl Desk {
             },
             chain(&view),
             match rate {
-                rate if rate >= DEAR => poor("fees", rate, "wait with opening and closing small channels"),
-                rate => good("fees", rate),
+                rate if rate >= DEAR => poor(
+                    "fees",
+                    amount::rate(rate),
+                    "wait with opening and closing small channels",
+                ),
+                rate => good("fees", amount::rate(rate)),
             },
             match &wallet {
                 Ok(Some(Sat::ZERO)) if self.config.relay.enabled => {
                     good("wallet", "empty, which selling does not need")
                 }
                 Ok(Some(Sat::ZERO)) => poor("wallet", "empty", "send coins to `turnpike wallet address`"),
-                Ok(Some(balance)) => good("wallet", format!("{balance} can be spent")),
+                Ok(Some(balance)) => good("wallet", format!("{} can be spent", amount::sat(*balance))),
                 Ok(None) => poor("wallet", "none", "start with a seed: `turnpike init`"),
                 Err(failed) => bad("wallet", &failed.error, &failed.remedy),
             },

@@ -3,7 +3,7 @@
 use super::news::{News, show, step};
 use super::relay::{Relay, trouble};
 use super::{Desk, figures, refusal};
-use crate::control::{Failed, Hex, Prices, Progress, Quote, Responder, Response, Target};
+use crate::control::{Failed, Hex, Prices, Progress, Quote, Responder, Response, Target, amount};
 use std::time::Duration;
 use turnpike_protocol::base::{BlockHeight, Msat, NodeId, Sat, Slot};
 use turnpike_protocol::money::channel::deep;
@@ -64,7 +64,7 @@ impl Desk {
         let worst = opening_fee.and_then(|fee| WorstCase::new(&terms, fee, rate));
         let worst = worst.ok_or_else(|| {
             Failed::refused(
-                format!("fees at {rate} are beyond all money"),
+                format!("fees at {} are beyond all money", amount::rate(rate)),
                 "wait for lower fees",
             )
         })?;
@@ -377,7 +377,10 @@ fn opened_since(node: &Node, relay: NodeId, before: Option<Slot>) -> Option<Chan
 fn poor(available: Sat, needed: Sat) -> Failed {
     let missing = needed.saturating_sub(available);
     let error = format!(
-        "the wallet has {available} that can be spent, the channel needs {needed} with its fee: {missing} are missing"
+        "the wallet has {} that can be spent, the channel needs {} with its fee: {} are missing",
+        amount::sat(available),
+        amount::sat(needed),
+        amount::sat(missing)
     );
     Failed::refused(
         error,

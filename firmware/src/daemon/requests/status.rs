@@ -2,7 +2,7 @@
 
 use super::{Desk, figures, price};
 use crate::config::ChainBackend;
-use crate::control::{Failed, Hex, Purchase, RelayStatus, Response, SessionStatus, Status};
+use crate::control::{Failed, Hex, Purchase, RelayStatus, Response, SessionStatus, Status, amount};
 use std::time::Duration;
 use turnpike_protocol::base::{BlockHeight, ConnectionId, Msat, NodeId};
 use turnpike_protocol::node::NodeView;
@@ -105,7 +105,9 @@ fn warnings(view: &NodeView, sells: bool, (unconfirmed, bound): (Msat, Msat)) ->
     }
     if sells && unconfirmed >= bound {
         warnings.push(format!(
-            "unconfirmed credit is used up ({unconfirmed} of {bound}): new clients wait for blocks"
+            "unconfirmed credit is used up ({} of {}): new clients wait for blocks",
+            amount::msat(unconfirmed),
+            amount::msat(bound)
         ));
     }
     warnings
