@@ -116,7 +116,7 @@ fn files(folder: &Path) -> Vec<Check> {
 }
 
 /// Whose it is and how to become that, where this user may not read it.
-fn denied(path: &Path) -> Option<String> {
+pub(super) fn denied(path: &Path) -> Option<String> {
     let forbidden = |error: &std::io::Error| error.kind() == ErrorKind::PermissionDenied;
     match path.symlink_metadata() {
         Err(error) if !forbidden(&error) => return None,
@@ -129,7 +129,7 @@ fn denied(path: &Path) -> Option<String> {
     let found = path.ancestors().find_map(|above| above.symlink_metadata().ok())?;
     let user = user_name(found.uid());
     Some(format!(
-        "{} belongs to {user}: run this as that user, such as `sudo -u {user} turnpike doctor`",
+        "{} belongs to {user}: run this as that user, such as with `sudo -u {user} turnpike …`",
         path.display()
     ))
 }

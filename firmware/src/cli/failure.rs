@@ -1,6 +1,7 @@
 //! How the command line ends when it does not end well.
 
 use super::arguments::Arguments;
+use super::doctor::denied;
 use crate::config::ConfigError;
 use crate::control::{ClientError, Failed, Reason, one_line};
 use crate::store::StoreError;
@@ -61,7 +62,13 @@ impl Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        Failure::new(error)
+        match &error {
+            ClientError::Denied { path } => match denied(path) {
+                Some(whose) => Failure::new(format!("permission denied: {whose}")),
+                None => Failure::new(error),
+            },
+            _ => Failure::new(error),
+        }
     }
 }
 
