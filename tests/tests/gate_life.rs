@@ -8,7 +8,7 @@ use turnpike_firmware::gate::{
 };
 use turnpike_protocol::base::ByteCount;
 use turnpike_tests::in_lab;
-use turnpike_tests::lab::{Flow, Lab, Plan, Stream, StreamKind, deliver};
+use turnpike_tests::lab::{Dialogue, Flow, Lab, Plan, Stream, StreamKind, deliver};
 
 const HOLDER: &str = env!("CARGO_BIN_EXE_gate_holder");
 
@@ -65,6 +65,37 @@ in_lab! {
             assert_eq!(gate.detach(lab.slot(0)).unwrap().passed(), ByteCount::new(110 * 128));
             gate.close().unwrap();
             assert!(lab.relay().run("nft list ruleset").is_empty());
+        });
+    }
+
+    fn a_download_goes_on_after_a_crash_a_new_attachment_and_a_restart() {
+        let lab = Lab::new(Plan::default());
+        lab.relay().within(|| {
+            let open = || Gate::open(lab.gate_plan()).unwrap().0;
+            let attach = |gate: &mut Gate, slot: usize| {
+                gate.attach(lab.slot(slot), lab.binding(0)).unwrap();
+                gate.grant(lab.slot(slot), ByteCount::new(1 << 20)).unwrap();
+            };
+            let mut gate = open();
+            attach(&mut gate, 0);
+            let flows = [lab.client4(0).into(), lab.client6(0).into()].map(|source| Dialogue::new(&lab, 0, source));
+            assert!(flows.iter().all(Dialogue::asks));
+            // From here on the client is silent: what counts is whether it is reached.
+            let reached = |when: &str| assert!(flows.iter().all(Dialogue::answers), "{when}");
+            reached("at first");
+            drop(gate);
+            reached("while no daemon runs");
+            let mut gate = open();
+            reached("in the table that survived");
+            gate.detach(lab.slot(0)).unwrap();
+            assert!(flows.iter().all(|f| !f.answers()), "detached");
+            attach(&mut gate, 1);
+            reached("attached again");
+            gate.close().unwrap();
+            let mut gate = open();
+            assert!(flows.iter().all(|f| !f.answers()), "a new gate is shut");
+            attach(&mut gate, 0);
+            reached("after a restart");
         });
     }
 

@@ -122,16 +122,57 @@ in_lab! {
                 let heir = Binding { mac: lab.binding(1).mac, ..mine.clone() };
                 gate.attach(lab.slot(0), heir).unwrap();
                 gate.grant(lab.slot(0), ByteCount::new(MIB)).unwrap();
-                assert!(!flow.asks(), "{source}, inherited by another device");
+                assert_eq!([flow.answers(), flow.asks(), flow.answers()], [false; 3], "{source}, inherited");
                 assert_eq!(passed(&mut gate), 0, "{before} before");
-                // Back where it was, it goes on.
+                // Back where it was, it goes on, whoever speaks first.
                 gate.rebind(lab.slot(0), mine.clone()).unwrap();
-                assert_eq!([flow.asks(), flow.answers()], [true, true], "{source}, back again");
+                assert_eq!([flow.answers(), flow.asks(), flow.answers()], [true; 3], "{source}, back again");
                 gate.block(mine.mac).unwrap();
                 assert_eq!([flow.asks(), flow.answers()], [false, false], "{source}, blocked");
                 gate.charge(mine.mac).unwrap();
                 assert_eq!([flow.asks(), flow.answers()], [true, true], "{source}, charged again");
             }
+        });
+    }
+
+    fn nobody_inherits_a_flow_together_with_an_address_and_who_comes_back_has_it_again() {
+        let lab = Lab::new(Plan { clients: 2, ..Plan::default() });
+        lab.relay().within(|| {
+            let sources = [IpAddr::from(lab.client4(0)), lab.client6(0).into()];
+            let answered = |flows: &[Dialogue]| flows.iter().map(Dialogue::answers).collect::<Vec<_>>();
+            // The owner's own rules have connections tracked. One pair of flows began before there was a gate, one
+            // belongs to a client that left.
+            lab.relay().run("nft add table inet owners_own");
+            lab.relay().run("nft add chain inet owners_own c { type filter hook forward priority 0 ; }");
+            lab.relay().run("nft add rule inet owners_own c ct state established counter");
+            let unmarked = sources.map(|s| Dialogue::new(&lab, 0, s));
+            assert!(unmarked.iter().all(|f| f.asks() && f.answers()), "the kernel forwards them");
+            let mut gate = lab.open_gate();
+            let mine = lab.binding(0);
+            gate.attach(lab.slot(0), mine.clone()).unwrap();
+            gate.grant(lab.slot(0), ByteCount::new(MIB)).unwrap();
+            let flows = sources.map(|s| Dialogue::new(&lab, 0, s));
+            assert!(flows.iter().all(|f| f.asks() && f.answers()));
+            gate.detach(lab.slot(0)).unwrap();
+            // The heir has the addresses, its own device, a slot of its own, and even lets strangers in.
+            for inbound in [false, true] {
+                let heir = Binding { mac: lab.binding(1).mac, inbound, ..mine.clone() };
+                gate.attach(lab.slot(1), heir).unwrap();
+                gate.grant(lab.slot(1), ByteCount::new(MIB)).unwrap();
+                assert_eq!(answered(&flows), [false; 2], "inbound: {inbound}");
+                assert_eq!(answered(&unmarked), [false; 2], "began before the gate, inbound: {inbound}");
+                assert_eq!(gate.detach(lab.slot(1)).unwrap().passed(), ByteCount::ZERO, "the heir pays nothing");
+            }
+            // Whoever left and comes back gets on with its downloads, in another slot, with an address more.
+            let more = Binding { ipv6: vec!["fd99::9".parse().unwrap()], ..mine };
+            gate.attach(lab.slot(1), more).unwrap();
+            assert_eq!(answered(&flows), [false; 2], "nothing is granted yet");
+            gate.grant(lab.slot(1), ByteCount::new(MIB)).unwrap();
+            assert_eq!(answered(&flows), [true; 2], "back again");
+            assert_eq!(gate.read_one(lab.slot(1)).unwrap().down.value(), 34 + 54);
+            // What began before the gate waits for the client's next packet.
+            assert_eq!(answered(&unmarked), [false; 2]);
+            assert!(unmarked.iter().all(|f| f.asks() && f.answers()));
         });
     }
 
@@ -302,9 +343,13 @@ in_lab! {
         lab.relay().within(|| {
             let mut gate = paid_gate(&lab);
             assert_eq!(lab.sent_through(Flow::udp4(0), 5, 100), 5);
+            let flows = [IpAddr::from(lab.client4(0)), lab.client6(0).into()].map(|s| Dialogue::new(&lab, 0, s));
+            assert!(flows.iter().all(|f| f.asks() && f.answers()));
             lab.rebuild_guest_link();
             assert_eq!(lab.sent_through(Flow::udp4(0), 5, 100), 0, "a new interface under the old name");
+            assert!(flows.iter().all(|f| !f.answers()), "towards a new interface under the old name");
             gate.refresh().unwrap();
+            assert!(flows.iter().all(Dialogue::answers), "towards it after the refresh");
             for (flow, size) in [(Flow::udp4(0), 128), (Flow::udp6(0), 148)] {
                 let before = passed(&mut gate);
                 assert_eq!(lab.sent_through(flow, 5, 100), 5, "{flow:?} after the refresh");

@@ -167,12 +167,59 @@ impl Binding {
             .or_else(single)
     }
 
+    /// Every address of the binding.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = Address> {
+        let ipv4 = self.ipv4.map(Address::Ipv4);
+        let prefix = self.ipv6_prefix.map(|p| Address::Prefix(prefix64(p)));
+        ipv4.into_iter()
+            .chain(prefix)
+            .chain(self.ipv6.iter().copied().map(Address::Ipv6))
+    }
+
     /// The same binding in the one form that is stored and compared: prefix bits only, addresses sorted.
     pub fn canonical(mut self) -> Binding {
         self.ipv6_prefix = self.ipv6_prefix.map(prefix64);
         self.ipv6.sort_unstable();
         self.ipv6.dedup();
         self
+    }
+}
+
+/// One address that packets of a binding come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Address {
+    Ipv4(Ipv4Addr),
+    /// All of a /64, by its first address.
+    Prefix(Ipv6Addr),
+    Ipv6(Ipv6Addr),
+}
+
+impl Address {
+    /// The end of the names of the maps that hold it.
+    pub(super) fn family(self) -> &'static str {
+        match self {
+            Address::Ipv4(_) => "4",
+            Address::Prefix(_) => "6",
+            Address::Ipv6(_) => "6a",
+        }
+    }
+
+    /// What a rule says to find packets from it.
+    pub(super) fn source(self) -> String {
+        match self {
+            Address::Ipv4(a) => format!("ip saddr {a}"),
+            Address::Prefix(a) => format!("ip6 saddr {a}/64"),
+            Address::Ipv6(a) => format!("ip6 saddr {a}"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ipv4(a) => write!(f, "{a}"),
+            Address::Prefix(a) | Address::Ipv6(a) => write!(f, "{a}"),
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 mod binding;
 mod check;
 mod error;
+mod mark;
 mod meter;
 mod neighbour;
 mod netlink;

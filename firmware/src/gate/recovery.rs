@@ -156,7 +156,7 @@ mod tests {
 
     const LISTING: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
         {"table": {"family": "inet", "name": "turnpike", "handle": 1}},
-        {"chain": {"family": "inet", "table": "turnpike", "name": "schema_1", "handle": 1}},
+        {"chain": {"family": "inet", "table": "turnpike", "name": "schema_2", "handle": 1}},
         {"quota": {"family": "inet", "name": "q3", "table": "turnpike", "handle": 5, "bytes": 1000, "used": 400}},
         {"counter": {"family": "inet", "name": "u3", "table": "turnpike", "handle": 6, "packets": 1, "bytes": 100}},
         {"counter": {"family": "inet", "name": "d3", "table": "turnpike", "handle": 7, "packets": 1, "bytes": 300}},
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_table_of_another_maker_is_left_alone() {
-        let foreign = LISTING.replace("schema_1", "schema_9");
+        let foreign = LISTING.replace("schema_2", "schema_9");
         assert!(matches!(
             parse(foreign.as_bytes()),
             Err(GateError::ForeignTable(_))

@@ -4,35 +4,31 @@
 //! the quota) and `x7` (dropped).
 //!
 //! What a packet costs decides the shape. Whose a flow is, is decided once: its first packet from the client goes to a
-//! slow chain, whose maps compare interface, MAC and address, and that writes the client's *flow mark* into the
-//! connection. From then on one lookup of 32 bits leads either way. Marks are never used again, so a flow that began
-//! under another binding goes through the slow chain once more.
+//! slow chain, whose maps compare interface, MAC and address, and that writes the *flow mark* of that address into the
+//! connection. From then on one lookup of 32 bits leads either way. A flow that began under another binding has a mark
+//! that leads nowhere: nothing of it comes down, until a packet up has gone through the slow chain.
 
-use super::binding::{Binding, ClientSlot, Mac, prefix64};
+use super::binding::{Binding, ClientSlot, Mac};
+use super::mark::{EXEMPT_MARK, Marked};
 use super::state::GatePlan;
 use std::fmt::{Display, Write};
 
 /// The table of the gate.
 pub const TABLE: &str = "turnpike";
 /// An empty chain of this name says which version made the table.
-pub const SCHEMA: &str = "schema_1";
-/// Connection mark of flows that an exempt device began ("TPKE"). No flow mark is this.
-const EXEMPT_MARK: u32 = 0x5450_4b45;
+pub const SCHEMA: &str = "schema_2";
 /// Most clients that are attached at once.
 pub const MAX_CLIENTS: usize = 1_024;
 /// Most single IPv6 addresses of one binding.
 pub const MAX_ADDRESSES: usize = 8;
 
 /// The maps that bindings fill.
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 8] = [
     "marked_up",
     "marked_down",
     "up4",
     "up6",
     "up6a",
-    "down4",
-    "down6",
-    "down6a",
     "open4",
     "open6",
     "open6a",
@@ -83,33 +79,12 @@ impl ObjectName {
     }
 }
 
-/// What connection tracking writes on a client's flows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FlowMark(u32);
-
-/// Gives out flow marks, each once. The first is random, so that flows of an earlier run are nobody's.
-#[derive(Debug)]
-pub struct FlowMarks(u32);
-
-impl FlowMarks {
-    pub fn starting_at(first: u32) -> FlowMarks {
-        FlowMarks(first)
-    }
-
-    pub fn give(&mut self) -> FlowMark {
-        while matches!(self.0, 0 | EXEMPT_MARK) {
-            self.0 = self.0.wrapping_add(1);
-        }
-        let mark = FlowMark(self.0);
-        self.0 = self.0.wrapping_add(1);
-        mark
-    }
-}
-
 /// The frame: sets, maps, base chains, all maps empty. Says the same on an empty kernel and over a surviving table,
 /// whose clients keep their quotas and counters.
 pub fn frame(plan: &GatePlan) -> String {
     let addresses = MAX_CLIENTS * MAX_ADDRESSES;
+    // Beside the single addresses there are one IPv4 address and one /64.
+    let marks = MAX_CLIENTS * (MAX_ADDRESSES + 2);
     let mut s = format!("table inet {TABLE} {{\n chain {SCHEMA} {{\n }}\n");
     for (set, kind) in [
         ("guests", "ifname"),
@@ -121,14 +96,11 @@ pub fn frame(plan: &GatePlan) -> String {
     }
     // A fixed size lets the kernel choose a plain hash table, which costs less per packet than a growing one.
     for (map, kind, size) in [
-        ("marked_up", "type mark", MAX_CLIENTS),
-        ("marked_down", "type mark", MAX_CLIENTS),
+        ("marked_up", "type mark", marks),
+        ("marked_down", "type mark", marks),
         ("up4", "typeof meta iif . ether saddr . ip saddr", MAX_CLIENTS),
         ("up6", "typeof meta iif . ether saddr . ip6 saddr", MAX_CLIENTS),
         ("up6a", "typeof meta iif . ether saddr . ip6 saddr", addresses),
-        ("down4", "type ipv4_addr", MAX_CLIENTS),
-        ("down6", "type ipv6_addr", MAX_CLIENTS),
-        ("down6a", "type ipv6_addr", addresses),
         ("open4", "type ipv4_addr", MAX_CLIENTS),
         ("open6", "type ipv6_addr", MAX_CLIENTS),
         ("open6a", "type ipv6_addr", addresses),
@@ -194,13 +166,11 @@ pub fn frame(plan: &GatePlan) -> String {
  }}
  chain down {{
   iifname @guests drop
-  ct direction reply ip daddr vmap @down4
-  ct direction reply ip6 daddr & ffff:ffff:ffff:ffff:: vmap @down6
-  ct direction reply ip6 daddr vmap @down6a
+  ct direction reply ct mark {EXEMPT_MARK:#x} accept
+  ct direction reply drop
   ip daddr vmap @open4
   ip6 daddr & ffff:ffff:ffff:ffff:: vmap @open6
   ip6 daddr vmap @open6a
-  ct direction reply ct mark {EXEMPT_MARK:#x} accept
   drop
  }}
  chain input {{
@@ -251,16 +221,21 @@ pub fn delete(client: ClientSlot) -> String {
 
 /// Fills a client's chains, in place of what they held.
 ///
-/// All pass and bill, or drop and count: `a` and `d` what is sent and received in marked flows, `d` also what came
-/// without a mark, `u` what is sent without one. That has shown interface, MAC and address, so if the client began the
-/// flow, `u` marks it.
-pub fn chains(client: ClientSlot, mark: FlowMark) -> String {
+/// All pass and bill, or drop and count: `a` and `d` what is sent and received in marked flows, `d` also what strangers
+/// began, `u` what is sent without a mark. That has shown interface, MAC and address, so if the client began the flow,
+/// `u` marks it.
+pub fn chains(client: ClientSlot, marks: &[Marked]) -> String {
     let mut s = String::new();
     for (chain, counter) in [('u', 'u'), ('a', 'u'), ('d', 'd')] {
         let rule = format!("add rule inet {TABLE} {chain}{client}");
         let _ = writeln!(s, "flush chain inet {TABLE} {chain}{client}");
-        if chain == 'u' {
-            let _ = writeln!(s, "{rule} ct direction original ct mark set {:#x}", mark.0);
+        for Marked { address, mark } in marks.iter().filter(|_| chain == 'u') {
+            let source = address.source();
+            let _ = writeln!(
+                s,
+                "{rule} ct direction original {source} ct mark set {:#x}",
+                mark.0
+            );
         }
         let _ = writeln!(
             s,
@@ -272,7 +247,7 @@ pub fn chains(client: ClientSlot, mark: FlowMark) -> String {
 }
 
 /// `create` or `delete`: the elements that lead a binding's packets to the client's chains.
-pub fn elements(verb: &str, client: ClientSlot, binding: &Binding, mark: FlowMark) -> String {
+pub fn elements(verb: &str, client: ClientSlot, binding: &Binding, marks: &[Marked]) -> String {
     let Binding {
         interface,
         mac,
@@ -286,21 +261,16 @@ pub fn elements(verb: &str, client: ClientSlot, binding: &Binding, mark: FlowMar
             "{verb} element inet {TABLE} {map} {{ {key} : goto {chain}{client} }}"
         );
     };
-    let mut addresses: Vec<(&str, String)> = Vec::new();
-    addresses.extend(binding.ipv4.map(|a| ("4", a.to_string())));
-    addresses.extend(binding.ipv6_prefix.map(|p| ("6", prefix64(p).to_string())));
-    addresses.extend(binding.ipv6.iter().map(|a| ("6a", a.to_string())));
-    for (family, address) in &addresses {
-        element(
-            &format!("up{family}"),
-            &format_args!("\"{interface}\" . {mac} . {address}"),
-            'u',
-        );
-        let open = if *inbound { "open" } else { "down" };
-        element(&format!("{open}{family}"), address, 'd');
+    for Marked { address, mark } in marks {
+        let family = address.family();
+        let key = format_args!("\"{interface}\" . {mac} . {address}").to_string();
+        element(&format!("up{family}"), &key, 'u');
+        if *inbound {
+            element(&format!("open{family}"), address, 'd');
+        }
+        element("marked_up", &format_args!("{:#x}", mark.0), 'a');
+        element("marked_down", &format_args!("{:#x}", mark.0), 'd');
     }
-    element("marked_up", &format_args!("{:#x}", mark.0), 'a');
-    element("marked_down", &format_args!("{:#x}", mark.0), 'd');
     s
 }
 
@@ -316,6 +286,7 @@ pub fn close(table: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mark::FlowMark;
     use super::*;
 
     #[test]
@@ -341,49 +312,48 @@ mod tests {
         binding
     }
 
+    fn marks() -> Vec<Marked> {
+        let give = (0x77..).map(FlowMark);
+        let marked = |(address, mark)| Marked { address, mark };
+        binding().addresses().zip(give).map(marked).collect()
+    }
+
     #[test]
-    fn every_address_leads_to_chains_of_its_client_both_ways() {
-        let script = elements("create", ClientSlot(4), &binding(), FlowMark(0x77));
+    fn every_address_leads_to_chains_of_its_client_and_every_mark_both_ways() {
+        let script = elements("create", ClientSlot(4), &binding(), &marks());
         for element in [
             "up4 { \"g0\" . 02:00:00:00:00:01 . 10.0.0.2 : goto u4 }",
             "up6 { \"g0\" . 02:00:00:00:00:01 . fd00:1:2:3:: : goto u4 }",
             "up6a { \"g0\" . 02:00:00:00:00:01 . fd00:2::7 : goto u4 }",
-            "down4 { 10.0.0.2 : goto d4 }",
-            "down6 { fd00:1:2:3:: : goto d4 }",
-            "down6a { fd00:2::7 : goto d4 }",
             "marked_up { 0x77 : goto a4 }",
             "marked_down { 0x77 : goto d4 }",
+            "marked_up { 0x79 : goto a4 }",
+            "marked_down { 0x79 : goto d4 }",
         ] {
             assert!(script.contains(element), "{element} in\n{script}");
         }
     }
 
     #[test]
-    fn inbound_flows_never_take_the_way_that_asks_who_began() {
-        let binding = Binding {
-            inbound: true,
-            ..binding()
+    fn an_address_alone_leads_to_nobody_unless_strangers_may_begin() {
+        let inbound = |inbound| {
+            let binding = Binding { inbound, ..binding() };
+            elements("create", ClientSlot(4), &binding, &marks())
         };
-        let script = elements("create", ClientSlot(4), &binding, FlowMark(0x77));
-        assert!(script.contains("open4 { 10.0.0.2 : goto d4 }"));
-        assert!(!script.contains(" down"), "{script}");
+        assert!(inbound(true).contains("open4 { 10.0.0.2 : goto d4 }"));
+        assert!(!inbound(false).contains("{ 10.0.0.2"), "{}", inbound(false));
     }
 
     #[test]
-    fn only_a_flow_that_the_client_began_is_marked() {
-        let script = chains(ClientSlot(4), FlowMark(0x77));
-        assert_eq!(script.matches("mark").count(), 1);
-        assert!(
-            script.contains("u4 ct direction original ct mark set 0x77"),
-            "{script}"
-        );
-    }
-
-    #[test]
-    fn no_flow_mark_is_zero_or_the_exempt_ones_and_none_comes_twice() {
-        let mut marks = FlowMarks::starting_at(u32::MAX);
-        assert_eq!([marks.give(), marks.give()], [FlowMark(u32::MAX), FlowMark(1)]);
-        let mut marks = FlowMarks::starting_at(EXEMPT_MARK);
-        assert_eq!(marks.give(), FlowMark(EXEMPT_MARK + 1));
+    fn only_a_flow_that_the_client_began_is_marked_and_each_with_the_mark_of_its_address() {
+        let script = chains(ClientSlot(4), &marks());
+        assert_eq!(script.matches("mark").count(), 3);
+        for rule in [
+            "u4 ct direction original ip saddr 10.0.0.2 ct mark set 0x77",
+            "u4 ct direction original ip6 saddr fd00:1:2:3::/64 ct mark set 0x78",
+            "u4 ct direction original ip6 saddr fd00:2::7 ct mark set 0x79",
+        ] {
+            assert!(script.contains(rule), "{rule} in\n{script}");
+        }
     }
 }

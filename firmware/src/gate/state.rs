@@ -1,10 +1,11 @@
 //! The gate of a relay: what is attached, and the calls that change it.
 
 use super::binding::{Binding, ClientSlot, InterfaceName, Mac};
+use super::mark::{FlowMarks, Marked};
 use super::neighbour::index_of;
 use super::objects::Objects;
 use super::recovery::{self, Survivor};
-use super::ruleset::{self, Direction, FlowMark, FlowMarks, MAX_ADDRESSES, MAX_CLIENTS, ObjectName, TABLE};
+use super::ruleset::{self, Direction, MAX_ADDRESSES, MAX_CLIENTS, ObjectName, TABLE};
 use super::{GateError, check, nft};
 use std::collections::{BTreeMap, BTreeSet};
 use turnpike_protocol::base::ByteCount;
@@ -71,12 +72,12 @@ pub struct Gate {
 #[derive(Clone, Debug)]
 struct Bound {
     binding: Binding,
-    mark: FlowMark,
+    marks: Vec<Marked>,
 }
 
 #[derive(Debug, Default)]
 struct Client {
-    /// Whose packets, and the mark of their flows. `None` when a crash fell between taking a client's packets away and
+    /// Whose packets, and the marks of their flows. `None` when a crash fell between taking a client's packets away and
     /// deleting its counters.
     bound: Option<Bound>,
     /// The newest limit: bytes that may ever pass.
@@ -106,26 +107,21 @@ impl Gate {
             index_of(interface)?;
         }
         let found = recovery::read_table()?;
-        let first = getrandom::u32().map_err(|e| GateError::Kernel {
-            doing: "a request for a random number",
-            source: std::io::Error::other(e.to_string()),
-        })?;
         let mut gate = Gate {
             plan,
             objects: Objects::open(TABLE)?,
             clients: BTreeMap::new(),
             blocked: found.blocked,
             exempt: found.exempt,
-            marks: FlowMarks::starting_at(first),
+            marks: FlowMarks::of_this_boot()?,
         };
         for survivor in &found.survivors {
             let r = survivor.reading;
-            let mark = gate.marks.give();
-            let bound = |binding| Bound { binding, mark };
+            let bound = survivor.binding.clone().map(|b| gate.bound(r.client, b));
             gate.clients.insert(
                 r.client,
                 Client {
-                    bound: survivor.binding.clone().map(bound),
+                    bound,
                     allowed: r.passed().saturating_add(survivor.left).value(),
                     armed: r.dropped.value(),
                     passed: (r.up.value(), r.down.value()),
@@ -151,7 +147,7 @@ impl Gate {
             .filter_map(|(s, c)| Some((*s, c.bound.clone()?)))
             .collect();
         for (n, (client, bound)) in clients.iter().enumerate() {
-            script += &ruleset::chains(*client, bound.mark);
+            script += &ruleset::chains(*client, &bound.marks);
             script += &self.elements("create", *client, bound);
             if (n + 1) % CLIENTS_PER_SCRIPT == 0 {
                 nft::apply(&std::mem::take(&mut script))?;
@@ -334,7 +330,7 @@ impl Gate {
     /// What leads a client's packets to its chains, or takes that away; nothing for devices that are not charged.
     fn elements(&self, verb: &str, client: ClientSlot, bound: &Bound) -> String {
         if self.charges(bound.binding.mac) {
-            ruleset::elements(verb, client, &bound.binding, bound.mark)
+            ruleset::elements(verb, client, &bound.binding, &bound.marks)
         } else {
             String::new()
         }
@@ -381,7 +377,7 @@ impl Gate {
         let verb = if charges { "create" } else { "delete" };
         for (slot, client) in self.clients.iter().filter(|_| charged != charges) {
             if let Some(bound) = client.bound.as_ref().filter(|b| b.binding.mac == mac) {
-                script += &ruleset::elements(verb, *slot, &bound.binding, bound.mark);
+                script += &ruleset::elements(verb, *slot, &bound.binding, &bound.marks);
             }
         }
         apply(&script)?;
@@ -398,11 +394,19 @@ impl Gate {
         Ok(())
     }
 
+    /// The binding with marks that no other client has now.
+    fn bound(&self, client: ClientSlot, binding: Binding) -> Bound {
+        let others = self.clients.iter().filter(|(slot, _)| **slot != client);
+        let bound = others.filter_map(|(_, other)| other.bound.as_ref());
+        let taken = bound.flat_map(|b| b.marks.iter().map(|m| m.mark)).collect();
+        let marks = self.marks.of(&binding, taken);
+        Bound { binding, marks }
+    }
+
     /// The rest of attaching: chains and elements after `script`.
     fn bind(&mut self, client: ClientSlot, binding: Binding, mut script: String) -> Result<(), GateError> {
-        let mark = self.marks.give();
-        let bound = Bound { binding, mark };
-        script += &ruleset::chains(client, mark);
+        let bound = self.bound(client, binding);
+        script += &ruleset::chains(client, &bound.marks);
         script += &self.elements("create", client, &bound);
         apply(&script)?;
         self.clients.entry(client).or_default().bound = Some(bound);
