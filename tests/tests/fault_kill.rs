@@ -1,4 +1,4 @@
-//! `kill -9` of either side at every moment of a sale: it goes on after the restart, nobody pays twice, what is paid is
+//! `kill -9` of either side at every stage of a sale, and at moments spread over a purchase: it goes on after the restart, nobody pays twice, what is paid is
 //! served, nothing unpaid passes.
 
 use turnpike_tests::in_lab;
@@ -39,7 +39,7 @@ fn take_up(sale: &Sale) {
     std::thread::sleep(std::time::Duration::from_millis(2_500));
 }
 
-fn killed_at_every_moment(side: Side) {
+fn killed_at_every_stage(side: Side) {
     let mut sale = Sale::start(ChainKind::Play, "");
 
     // Before the funding.
@@ -103,13 +103,63 @@ fn killed_at_every_moment(side: Side) {
     sale.assert_settled(&funding);
 }
 
+/// Kills at moments that lie this far apart, from the order to the end of its traffic.
+const MOMENTS: u64 = 10;
+const APART: std::time::Duration = std::time::Duration::from_millis(70);
+
+fn killed_throughout_a_purchase(side: Side) {
+    let mut sale = Sale::start(ChainKind::Play, "");
+    let mut buy = sale.buy(1);
+    sale.confirm();
+    sale.assert_cut();
+    end(&mut buy).unwrap();
+    for moment in 0..MOMENTS {
+        let mut download = sale.servers.download(&sale.site, 64 * MIB);
+        let mut buy = purchase(sale.client(), 1);
+        std::thread::sleep(APART * moment as u32);
+        side.crash(&mut sale);
+        let _ = (download.kill(), download.wait(), buy.kill(), buy.wait());
+        take_up(&sale);
+        let (client, relay) = (total(sale.client()), total(&sale.site.relay));
+        assert!(
+            relay <= client,
+            "moment {moment}: {relay} msat taken of {client} signed"
+        );
+        // Each order adds its own MiB at most, and a millisatoshi of rounding for each of its payments.
+        let most = (2 + moment) * (PRICE + 16);
+        assert!(
+            client <= most,
+            "moment {moment}: {client} msat signed for at most {most}"
+        );
+        let passed = sale.kernel.counted();
+        assert!(
+            passed <= sale.paid_bytes(),
+            "moment {moment}: {passed} bytes of {}",
+            sale.paid_bytes()
+        );
+    }
+    // What is paid passes, to the last packet, and the sides agree.
+    let mut buy = purchase(sale.client(), 1);
+    sale.assert_cut();
+    end(&mut buy).unwrap();
+    assert_eq!(total(sale.client()), total(&sale.site.relay));
+}
+
 in_lab! {
-    fn a_client_killed_at_every_moment_of_a_sale_goes_on_and_nobody_pays_twice() {
-        killed_at_every_moment(Side::Client);
+    fn a_client_killed_at_ten_moments_of_a_purchase_pays_nothing_twice_and_gets_what_it_paid_for() {
+        killed_throughout_a_purchase(Side::Client);
     }
 
-    fn a_relay_killed_at_every_moment_of_a_sale_goes_on_and_nobody_pays_twice() {
-        killed_at_every_moment(Side::Relay);
+    fn a_relay_killed_at_ten_moments_of_a_purchase_takes_nothing_twice_and_serves_what_was_paid() {
+        killed_throughout_a_purchase(Side::Relay);
+    }
+
+    fn a_client_killed_at_every_stage_of_a_sale_goes_on_and_nobody_pays_twice() {
+        killed_at_every_stage(Side::Client);
+    }
+
+    fn a_relay_killed_at_every_stage_of_a_sale_goes_on_and_nobody_pays_twice() {
+        killed_at_every_stage(Side::Relay);
     }
 
     fn a_relay_that_is_told_to_go_down_leaves_the_ruleset_as_it_was_and_keeps_the_credit() {
