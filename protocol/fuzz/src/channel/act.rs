@@ -213,7 +213,6 @@ impl World {
             );
             let tx: Transaction = deserialize(&tx).expect("a settlement is a transaction");
             self.judge(&tx, fee);
-            self.settled = true;
             self.chain.broadcast(tx);
         }
     }
