@@ -10,7 +10,7 @@ use turnpike_protocol::wire::{
 use turnpike_tests::hostile::{Blast, Identity, Line, Payer};
 use turnpike_tests::in_lab;
 use turnpike_tests::lab::Plan;
-use turnpike_tests::site::{ChainKind, Site, wait_for};
+use turnpike_tests::site::{ChainKind, Site};
 
 const PRICE: u64 = 100_000;
 const CAPACITY: Sat = Sat::new(50_000);
