@@ -197,6 +197,7 @@ fn transaction(bytes: &[u8]) {
             peer: NodeId::from_bytes(KEY),
             terms: channel.terms,
             key_index: channel.key_index,
+            accepted_at: BlockHeight::ZERO,
             accept_until: BlockHeight::ZERO,
             acceptance: turnpike_protocol::wire::Signature([0; 64]),
             outpoint: None,

@@ -49,6 +49,10 @@ pub const MIN_PAYMENT_MSAT: u64 = 1;
 /// How long an acceptance stays good for a funding, blocks: a day of slow blocks.
 pub const ACCEPT_BLOCKS: u32 = 144;
 
+/// How long a loss of unconfirmed credit reduces what others are given before their funding is deep, blocks: a day. So
+/// that credit is a bound on what a day of double spends costs. With [`ACCEPT_BLOCKS`] and [`DEEP`] it ends before E.
+pub const LOSS_BLOCKS: u32 = 4 * MARGIN;
+
 /// Channels that one node holds (payer and payee together).
 pub const MAX_CHANNELS: usize = 4_096;
 /// Channels that one peer may have open with this node: one in use and one replacing it.
@@ -68,6 +72,11 @@ pub const MAX_UNFUNDED: usize = 256;
 pub const MAX_BINDS: u8 = 5;
 /// See [`MAX_BINDS`], seconds.
 pub const BINDS_WITHIN_SECS: u64 = 10;
+/// Channels that one key may ask for within [`ASKS_WITHIN_SECS`]: each new one is a row on an SD card. A purchase needs one,
+/// and one to replace it.
+pub const MAX_ASKS: u8 = 6;
+/// See [`MAX_ASKS`], seconds.
+pub const ASKS_WITHIN_SECS: u64 = 60;
 /// Connections that a node serves at once.
 pub const MAX_CONNECTIONS: usize = 1_024;
 /// How long a handshake may take: a few round trips over the slowest mesh path, retries included. What is half

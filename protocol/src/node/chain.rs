@@ -2,7 +2,7 @@
 
 use super::record::{JournalEntry, Table, journal, put, slot_key};
 use super::{Action, Event, Node};
-use crate::base::limits::ACCEPT_BLOCKS;
+use crate::base::limits::LOOK_GAP;
 use crate::base::{BlockHeight, ConnectionId, Instant, Msat, NodeId, Outpoint, Slot};
 use crate::crypto::Role;
 use crate::money::chain::{ChainAction, ChainEvent};
@@ -490,7 +490,8 @@ impl Node {
             }
             return;
         }
-        let from = record.accept_until.minus(ACCEPT_BLOCKS + 1);
+        // A reorganisation may take a few of the blocks that were there when it was accepted.
+        let from = record.accepted_at.minus(LOOK_GAP);
         if let Ok(script) = record.terms.funding_output(self.verifier.context()) {
             self.chain(ChainAction::Watch {
                 slot,
@@ -527,7 +528,7 @@ impl Node {
                 let record = payee.record();
                 // One funding that a reorganisation takes away would block a whole batch: only deep ones go in, unless
                 // the expiry presses. The others are asked for again at every block.
-                let safe = payee.is_deep() || self.height >= payee.settle_at();
+                let safe = payee.is_buried() || self.height >= payee.settle_at();
                 let outpoint = record.outpoint.filter(|_| record.funded_at.is_some() && safe)?;
                 let claim = Claim {
                     terms: record.terms,

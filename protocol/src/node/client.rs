@@ -2,11 +2,13 @@
 
 use super::peer::{Asked, Ready};
 use super::{CommandError, Event, Node};
-use crate::base::limits::{MAX_CAPACITY_SAT, MAX_LIFETIME, MIN_CAPACITY_SAT, MIN_LIFETIME};
+use crate::base::limits::{
+    ACCEPT_BLOCKS, LOOK_GAP, MARGIN, MAX_CAPACITY_SAT, MAX_LIFETIME, MIN_CAPACITY_SAT, MIN_LIFETIME,
+};
 use crate::base::{BlockHeight, ConnectionId, Instant, Msat, NodeId, Sat, Slot};
 use crate::crypto::Role;
 use crate::money::channel::tx::{Terms, costs};
-use crate::money::channel::{Acceptance, Payer, PayerInput, PayerState};
+use crate::money::channel::{Acceptance, Payer, PayerInput, PayerState, deep};
 use crate::wire::{
     BindRequest, ChannelReady, ErrorCode, Ext, Headers, Kind, Offer, OpenAccept, OpenRequest, Problem,
 };
@@ -70,6 +72,7 @@ impl Node {
             return Err(CommandError::FeesTooHigh);
         }
         let key_index = self.meta.next_payer_key;
+        let next_key = key_index.checked_add(1).ok_or(CommandError::NoKeys)?;
         let keys = self
             .keys
             .channel(Role::Payer, key_index)
@@ -81,7 +84,7 @@ impl Node {
             capacity,
             expiry: self.height.plus(lifetime),
         };
-        self.meta.next_payer_key += 1;
+        self.meta.next_payer_key = next_key;
         self.persist_meta();
         if let Some(peer) = self.connections.get_mut(&connection) {
             peer.asked = Some(Asked { terms, key_index });
@@ -126,6 +129,14 @@ impl Node {
         if !same {
             return Err(ErrorCode::OutOfOrder);
         }
+        // Good from now on, for no longer than acceptances are, the two tips apart by one look at most; and early enough that
+        // the relay gives credit once the funding is deep (money.md rule 1).
+        let until = message.accept_until;
+        let latest = self.height.plus(ACCEPT_BLOCKS + LOOK_GAP);
+        let early = terms.expiry.minus(4 * MARGIN + deep(terms.capacity));
+        if until <= self.height || until > latest.min(early) {
+            return Err(ErrorCode::Lifetime);
+        }
         let acceptance = Acceptance {
             terms,
             accept_until: message.accept_until,
@@ -137,6 +148,7 @@ impl Node {
             .verify(&relay, &digest, &signature)
             .map_err(|_| ErrorCode::BadSignature)?;
         peer.asked = None;
+        let next_slot = self.meta.next_slot.checked_add(1).ok_or(ErrorCode::Full)?;
         let slot = Slot(self.meta.next_slot);
         let payer = Payer::fund(
             slot,
@@ -148,7 +160,7 @@ impl Node {
             &self.verifier,
         )
         .map_err(|_| ErrorCode::Malformed)?;
-        self.meta.next_slot += 1;
+        self.meta.next_slot = next_slot;
         self.persist_meta();
         self.payers.insert(slot, payer);
         self.notify(Event::Funding { slot });

@@ -158,6 +158,8 @@ impl Node {
             clients: BTreeMap::new(),
             buyers: BTreeMap::new(),
             attachments: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            unused_keys: Vec::new(),
             actions: VecDeque::new(),
             config,
         };
@@ -302,6 +304,7 @@ impl Node {
                 peer: NodeId::from_bytes([0; 32]),
                 terms: found.terms,
                 key_index: found.key_index,
+                accepted_at: height,
                 accept_until: height.plus(ACCEPT_BLOCKS),
                 acceptance: Signature([0; 64]),
                 outpoint: Some(found.outpoint),
@@ -313,12 +316,15 @@ impl Node {
                 remainder: None,
                 state: PayerState::Open,
             };
+            let Some(next_slot) = self.meta.next_slot.checked_add(1) else {
+                continue;
+            };
             let slot = Slot(self.meta.next_slot);
             let write = put(Table::Payer, &slot_key(slot), &record);
             let Ok(payer) = Payer::load(slot, record, &self.verifier) else {
                 continue;
             };
-            self.meta.next_slot += 1;
+            self.meta.next_slot = next_slot;
             // A key serves one channel.
             self.meta.next_payer_key = self.meta.next_payer_key.max(found.key_index.saturating_add(1));
             self.persist_meta();

@@ -432,6 +432,10 @@ pub struct Node {
     buyers: BTreeMap<NodeId, Buying>,
     /// Which client key holds an attachment of the gate.
     attachments: BTreeMap<u16, NodeId>,
+    /// How many channels each key has asked for since the moment beside it.
+    asks: BTreeMap<NodeId, (Instant, u8)>,
+    /// Key indexes of acceptances that were dropped before anything was named or seen for them: the next ones use them.
+    unused_keys: Vec<u32>,
     actions: VecDeque<Action>,
 }
 

@@ -2,8 +2,10 @@
 
 use super::Node;
 use super::record::{Table, put, slot_key};
-use crate::base::limits::{MAX_CHANNELS, MAX_CHANNELS_PER_PEER, MAX_UNFUNDED};
-use crate::base::{ConnectionId, Instant, NodeId, Outpoint, Slot};
+use crate::base::limits::{
+    ASKS_WITHIN_SECS, MAX_ASKS, MAX_CHANNELS, MAX_CHANNELS_PER_PEER, MAX_CONNECTIONS, MAX_UNFUNDED,
+};
+use crate::base::{ConnectionId, Duration, Instant, NodeId, Outpoint, Slot};
 use crate::crypto::Role;
 use crate::market::Standing;
 use crate::money::chain::ChainAction;
@@ -13,8 +15,14 @@ use crate::wire::{ErrorCode, Ext, Funded, Kind, OpenAccept, OpenRequest, Signatu
 use alloc::vec::Vec;
 
 impl Node {
-    pub(super) fn open_request(&mut self, connection: ConnectionId, peer: NodeId, ask: &OpenRequest) {
-        match self.accept(peer, ask) {
+    pub(super) fn open_request(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        peer: NodeId,
+        ask: &OpenRequest,
+    ) {
+        match self.accept(now, peer, ask) {
             Ok((slot, acceptance)) => {
                 let digest = acceptance.digest(self.config.genesis, self.id(), peer);
                 let signature = Signature(self.keys.sign(&digest).serialize());
@@ -47,8 +55,28 @@ impl Node {
         }
     }
 
-    fn accept(&mut self, peer: NodeId, ask: &OpenRequest) -> Result<(Slot, Acceptance), ErrorCode> {
+    /// Whether this key has asked for too many channels lately: what strangers can make us write is bounded in time.
+    fn asks_too_fast(&mut self, now: Instant, peer: NodeId) -> bool {
+        let recent = |since: Instant| now.since(since) < Duration::from_secs(ASKS_WITHIN_SECS);
+        self.asks.retain(|_, (since, _)| recent(*since));
+        if self.asks.len() >= MAX_CONNECTIONS && !self.asks.contains_key(&peer) {
+            return true;
+        }
+        let (_, asked) = self.asks.entry(peer).or_insert((now, 0));
+        *asked = asked.saturating_add(1);
+        *asked > MAX_ASKS
+    }
+
+    fn accept(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        ask: &OpenRequest,
+    ) -> Result<(Slot, Acceptance), ErrorCode> {
         let policy = self.selling.as_ref().ok_or(ErrorCode::OutOfOrder)?.config.policy;
+        if self.asks_too_fast(now, peer) {
+            return Err(ErrorCode::TooFast);
+        }
         // Without the chain in sight no expiry can be judged.
         if !self.lit {
             return Err(ErrorCode::ExposureFull);
@@ -77,11 +105,22 @@ impl Node {
                 Err(ErrorCode::OutOfOrder)
             };
         }
+        let mut terms = Terms {
+            payer_key: *ask.payer_key.as_bytes(),
+            payee_key: [0; 32],
+            capacity: ask.capacity,
+            expiry: ask.expiry,
+        };
+        // Nothing is written for a question that is refused anyway.
+        let accept_until = policy.accept(&terms, self.height, costs::SETTLEMENT_VB, self.rate)?;
         self.drop_unfunded(peer);
         let live = |p: &&Payee| {
             !matches!(
                 p.record().state,
-                PayeeState::Over | PayeeState::Spent { .. } | PayeeState::Refunded { .. }
+                PayeeState::Over
+                    | PayeeState::Missing
+                    | PayeeState::Spent { .. }
+                    | PayeeState::Refunded { .. }
             )
         };
         let of_peer = self
@@ -99,23 +138,24 @@ impl Node {
             return Err(ErrorCode::Full);
         }
         self.make_room()?;
-        let key_index = self.meta.next_payee_key;
+        let next_slot = self.meta.next_slot.checked_add(1).ok_or(ErrorCode::Full)?;
+        let fresh = self.meta.next_payee_key;
+        let (key_index, next_key) = match self.unused_keys.last() {
+            Some(index) => (*index, fresh),
+            None => (fresh, fresh.checked_add(1).ok_or(ErrorCode::Full)?),
+        };
         let keys = self
             .keys
             .channel(Role::Payee, key_index)
             .map_err(|_| ErrorCode::Full)?;
-        let terms = Terms {
-            payer_key: *ask.payer_key.as_bytes(),
-            payee_key: keys.funding.x_only_public_key().0.serialize(),
-            capacity: ask.capacity,
-            expiry: ask.expiry,
-        };
-        let accept_until = policy.accept(&terms, self.height, costs::SETTLEMENT_VB, self.rate)?;
+        terms.payee_key = keys.funding.x_only_public_key().0.serialize();
+        // A row has a number of its own for ever: the chain's news about a row that is gone may still be on their way.
         let slot = Slot(self.meta.next_slot);
         let payee = Payee::accept(slot, peer, terms, key_index, self.height, accept_until)
             .map_err(|_| ErrorCode::Malformed)?;
-        self.meta.next_slot += 1;
-        self.meta.next_payee_key += 1;
+        self.unused_keys.pop();
+        self.meta.next_slot = next_slot;
+        self.meta.next_payee_key = next_key;
         self.persist_meta();
         let write = put(Table::Payee, &slot_key(slot), payee.record());
         self.persist(write);
@@ -137,7 +177,8 @@ impl Node {
     }
 
     pub(super) fn drop_acceptance(&mut self, slot: Slot) {
-        self.payees.remove(&slot);
+        let dropped = self.payees.remove(&slot).filter(Payee::is_untouched);
+        self.unused_keys.extend(dropped.map(|p| p.record().key_index));
         self.persist(super::record::Write::Delete {
             table: Table::Payee,
             key: slot_key(slot).to_vec(),

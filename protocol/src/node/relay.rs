@@ -180,7 +180,7 @@ impl Node {
     }
 
     /// Unconfirmed credit left for this channel: what its key and all keys together may have, less what the others
-    /// hold (money.md rule 1).
+    /// hold, and less what was lost lately (money.md rule 1).
     pub(super) fn room(&self, slot: Slot) -> Msat {
         let Some(payee) = self.payees.get(&slot) else {
             return Msat::ZERO;
@@ -191,9 +191,10 @@ impl Node {
         let policy = self.selling.as_ref().map(|s| s.config.policy).unwrap_or_default();
         let (mut of_key, mut of_all) = (Msat::ZERO, Msat::ZERO);
         for (_, p) in self.payees.iter().filter(|(s, _)| **s != slot) {
-            of_all = of_all.saturating_add(p.unconfirmed());
+            let held = p.unconfirmed().saturating_add(p.lately_lost());
+            of_all = of_all.saturating_add(held);
             if p.record().peer == payee.record().peer {
-                of_key = of_key.saturating_add(p.unconfirmed());
+                of_key = of_key.saturating_add(held);
             }
         }
         policy

@@ -70,7 +70,7 @@ impl Node {
             Message::Hello(m) => self.hello(connection, peer, &m),
             Message::OfferRequest(_) => self.offer_request(connection),
             Message::Offer(m) => self.offered(now, connection, peer, &m),
-            Message::OpenRequest(m) => self.open_request(connection, peer, &m),
+            Message::OpenRequest(m) => self.open_request(now, connection, peer, &m),
             Message::OpenAccept(m) => self.accepted(connection, peer, &m),
             Message::Funded(m) => self.funded(now, connection, peer, &m),
             Message::Resume(m) => self.resume(now, connection, peer, &m),

@@ -2,12 +2,15 @@
 //! node from which it can be started again at any moment.
 
 mod detach;
+mod forged;
 mod hand;
 mod history;
 mod lost;
 mod outpoints;
 mod receipts;
 mod refused;
+mod rooms;
+mod strangers;
 
 use super::record::{Table, Write};
 use super::*;

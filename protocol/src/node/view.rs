@@ -225,6 +225,7 @@ impl Node {
             PayeeState::Closing => ("closing", None),
             PayeeState::Spent { txid, .. } => ("settled", Some(txid)),
             PayeeState::Refunded { txid, .. } => ("refunded", Some(txid)),
+            PayeeState::Missing => ("missing", None),
             PayeeState::Over => ("over", None),
         };
         Some(ChannelView {
@@ -260,12 +261,13 @@ impl Node {
         self.clients.iter().map(view).collect()
     }
 
-    /// Credit that was given although it could still be lost: (unconfirmed in all, its configured bound).
+    /// Credit that was given although it could still be lost, or was lost lately: (unconfirmed in all, its configured bound).
     pub fn unconfirmed(&self) -> (Msat, Msat) {
         let all = self
             .payees
             .values()
-            .fold(Msat::ZERO, |sum, p| sum.saturating_add(p.unconfirmed()));
+            .map(|p| p.unconfirmed().saturating_add(p.lately_lost()))
+            .fold(Msat::ZERO, Msat::saturating_add);
         (
             all,
             self.selling

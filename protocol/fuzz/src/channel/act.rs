@@ -176,7 +176,7 @@ impl World {
     /// As a node settles: only a funding that is deep, unless the expiry presses.
     pub fn settle(&mut self) {
         let record = self.payee.record();
-        let safe = self.payee.is_deep() || self.chain.height >= self.payee.settle_at().value();
+        let safe = self.payee.is_buried() || self.chain.height >= self.payee.settle_at().value();
         let Some(outpoint) = record.outpoint.filter(|_| record.funded_at.is_some() && safe) else {
             return;
         };

@@ -7,6 +7,7 @@
 
 mod acceptance;
 mod payee;
+mod payee_chain;
 mod payee_input;
 mod payee_record;
 mod payer;

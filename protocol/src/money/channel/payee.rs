@@ -7,8 +7,8 @@ use super::payee_input::{PayeeAction, PayeeError, PayeeInput, TakenBack};
 use super::payee_record::{PayeeRecord, PayeeState};
 use super::policy::{PayeePolicy, deep};
 use super::tx::{PaymentDigest, PaymentError, Terms, TermsError};
-use crate::base::limits::MARGIN;
-use crate::base::{BlockHeight, ChannelId, Msat, NodeId, Outpoint, Sat, Slot, Txid};
+use crate::base::limits::{LOSS_BLOCKS, MARGIN};
+use crate::base::{BlockHeight, ChannelId, Msat, NodeId, Outpoint, Slot};
 use crate::crypto::{Verifier, channel_id};
 use crate::wire::{ErrorCode, Signature};
 use heapless::{Deque, Vec};
@@ -16,25 +16,25 @@ use heapless::{Deque, Vec};
 /// The payee's side of one simplex.
 #[derive(Debug)]
 pub struct Payee {
-    slot: Slot,
-    record: PayeeRecord,
-    digest: Option<PaymentDigest>,
+    pub(super) slot: Slot,
+    pub(super) record: PayeeRecord,
+    pub(super) digest: Option<PaymentDigest>,
     /// The lowest height that the chain can have now.
-    height: BlockHeight,
+    pub(super) height: BlockHeight,
     /// The funding is in the mempool or in a block, as our own back end saw it.
-    seen: bool,
+    pub(super) seen: bool,
     /// Outputs in the mempool that would fund this simplex, the oldest first: a back end says each once, perhaps before the
     /// payer names it.
-    sighted: Vec<Outpoint, MAX_SIGHTED>,
+    pub(super) sighted: Vec<Outpoint, MAX_SIGHTED>,
     /// The total when the chain went out of sight.
-    dark_since: Option<Msat>,
-    actions: Deque<PayeeAction, 8>,
+    pub(super) dark_since: Option<Msat>,
+    pub(super) actions: Deque<PayeeAction, 8>,
 }
 
 /// Unconfirmed fundings of one acceptance that are remembered: one, a replacement of it, and some more.
 const MAX_SIGHTED: usize = 4;
 
-const REFUSE: fn(ErrorCode) -> PayeeError = PayeeError::Refused;
+pub(super) const REFUSE: fn(ErrorCode) -> PayeeError = PayeeError::Refused;
 
 impl Payee {
     /// A new simplex, accepted just now. The caller has checked the terms against its policy, and sends the
@@ -133,18 +133,35 @@ impl Payee {
         self.record.state == PayeeState::Open
     }
 
-    /// Whether the funding is as deep as its capacity asks, in a block early enough, and the chain is in sight.
+    /// Whether the funding is as deep as its capacity asks, in a block early enough for credit.
     pub fn is_deep(&self) -> bool {
-        let Some(at) = self.record.funded_at else {
-            return false;
-        };
-        let deep_at = at.plus(deep(self.record.terms.capacity) - 1);
-        self.height >= deep_at && deep_at < self.record.terms.expiry.minus(4 * MARGIN)
+        let early = |at: BlockHeight| at < self.record.terms.expiry.minus(4 * MARGIN);
+        self.is_buried() && self.deep_at().is_some_and(early)
+    }
+
+    /// Whether the funding is as deep as its capacity asks: it can be settled, however late it came.
+    pub fn is_buried(&self) -> bool {
+        self.deep_at().is_some_and(|at| self.height >= at)
+    }
+
+    fn deep_at(&self) -> Option<BlockHeight> {
+        let blocks = deep(self.record.terms.capacity) - 1;
+        self.record.funded_at.map(|at| at.plus(blocks))
+    }
+
+    /// The height from which a funding that no block holds is not waited for any more.
+    pub(super) fn given_up_at(&self) -> BlockHeight {
+        self.record.accept_until.plus(deep(self.record.terms.capacity))
     }
 
     /// Whether our own back end has ever seen the funding, or money was credited on it.
     pub fn is_seen(&self) -> bool {
         self.seen || self.record.funded_at.is_some() || self.record.total > Msat::ZERO
+    }
+
+    /// Whether nothing was ever named or seen as its funding: its keys stand in no transaction.
+    pub fn is_untouched(&self) -> bool {
+        self.record.outpoint.is_none() && self.sighted.is_empty() && !self.is_seen()
     }
 
     /// Whether our own back end has seen this output fund this simplex: nobody else's output can.
@@ -165,11 +182,23 @@ impl Payee {
     /// What counts as paid now: the newest total, or nothing once the payer has it back and owes it.
     pub fn counted(&self) -> Msat {
         match self.record.state {
-            PayeeState::Refunded {
+            PayeeState::Missing
+            | PayeeState::Refunded {
                 back: TakenBack::Owed,
                 ..
             } => Msat::ZERO,
             _ => self.record.total,
+        }
+    }
+
+    /// What was credited on a funding that never came, as long as that is recent: as much less is credited to others, so that
+    /// what double spends can cost is bounded over a day, not only at each moment.
+    pub fn lately_lost(&self) -> Msat {
+        let recent = self.height < self.given_up_at().plus(LOSS_BLOCKS);
+        if self.record.state == PayeeState::Missing && recent {
+            self.record.total
+        } else {
+            Msat::ZERO
         }
     }
 
@@ -275,173 +304,13 @@ impl Payee {
         }
     }
 
-    fn bind(&mut self, verifier: &Verifier, outpoint: Outpoint) -> Result<(), PayeeError> {
+    pub(super) fn bind(&mut self, verifier: &Verifier, outpoint: Outpoint) -> Result<(), PayeeError> {
         let digest = PaymentDigest::new(verifier.context(), &self.record.terms, outpoint);
         self.digest = Some(digest.map_err(|_| REFUSE(ErrorCode::FundingMismatch))?);
         self.record.outpoint = Some(outpoint);
         self.seen = self.sighted.contains(&outpoint);
         self.act(PayeeAction::Persist);
         Ok(())
-    }
-
-    fn funded(
-        &mut self,
-        verifier: &Verifier,
-        outpoint: Outpoint,
-        value: Sat,
-        height: Option<BlockHeight>,
-    ) -> Result<(), PayeeError> {
-        if matches!(
-            self.record.state,
-            PayeeState::Over | PayeeState::Refunded { .. } | PayeeState::Spent { height: Some(_), .. }
-        ) {
-            return Ok(());
-        }
-        if value != self.record.terms.capacity {
-            return Err(REFUSE(ErrorCode::FundingMismatch));
-        }
-        let known = self.record.outpoint == Some(outpoint);
-        let Some(at) = height else {
-            self.seen |= known;
-            self.remember_sighting(outpoint);
-            return Ok(());
-        };
-        if at > self.record.accept_until {
-            return Err(REFUSE(ErrorCode::NotAccepted));
-        }
-        if known {
-            self.seen = true;
-            if self.record.funded_at != Some(at) {
-                self.record.funded_at = Some(at);
-                self.act(PayeeAction::Persist);
-            }
-            return Ok(());
-        }
-        match self.record.funded_at {
-            // A second funding of one acceptance: only its payer can take it back, at the expiry.
-            Some(_) => Err(REFUSE(ErrorCode::FundingMismatch)),
-            None if self.record.total == Msat::ZERO => {
-                self.bind(verifier, outpoint)?;
-                self.record.funded_at = Some(at);
-                self.seen = true;
-                Ok(())
-            }
-            // Paid on one output, confirmed another: the payer double-spent its funding.
-            None => self.lose(TakenBack::Owed),
-        }
-    }
-
-    fn remember_sighting(&mut self, outpoint: Outpoint) {
-        if self.sighted.contains(&outpoint) {
-            return;
-        }
-        if self.sighted.is_full() {
-            self.sighted.remove(0);
-        }
-        let _ = self.sighted.push(outpoint);
-    }
-
-    fn lose_sight(&mut self, outpoint: Outpoint) {
-        self.seen &= self.record.outpoint != Some(outpoint);
-        self.sighted.retain(|o| *o != outpoint);
-    }
-
-    fn spent(
-        &mut self,
-        txid: Txid,
-        height: Option<BlockHeight>,
-        back: Option<TakenBack>,
-    ) -> Result<(), PayeeError> {
-        let state = match (self.record.state, back, height) {
-            (PayeeState::Over, ..) => return Ok(()),
-            // Judged once: the fee rate may be another one when the chain says it again.
-            (PayeeState::Refunded { txid: known, .. }, ..) if known == txid && height.is_some() => {
-                return Ok(());
-            }
-            (_, Some(back), Some(height)) => PayeeState::Refunded { txid, height, back },
-            _ => PayeeState::Spent { txid, height },
-        };
-        // An unconfirmed spend changes nothing before we settle ourselves: it may never confirm.
-        let ours = matches!(self.record.state, PayeeState::Closing | PayeeState::Spent { .. });
-        if (height.is_some() || ours) && self.record.state != state {
-            self.record.state = state;
-            self.act(PayeeAction::Persist);
-        }
-        Ok(())
-    }
-
-    fn reorganised(&mut self, last: BlockHeight) -> Result<(), PayeeError> {
-        self.height = self.height.min(last);
-        if self.record.funded_at.is_some_and(|at| at > last) {
-            self.record.funded_at = None;
-            if let Some(outpoint) = self.record.outpoint {
-                self.lose_sight(outpoint);
-            }
-            self.act(PayeeAction::Persist);
-        }
-        if let PayeeState::Spent {
-            txid,
-            height: Some(at),
-        } = self.record.state
-        {
-            if at > last {
-                self.record.state = PayeeState::Spent { txid, height: None };
-                self.act(PayeeAction::Persist);
-                // Our settlement may have to be sent again.
-                self.act(PayeeAction::Settle);
-            }
-        }
-        if matches!(self.record.state, PayeeState::Refunded { height, .. } if height > last) {
-            // The race is open again.
-            self.record.state = PayeeState::Closing;
-            self.act(PayeeAction::Persist);
-            self.act(PayeeAction::Settle);
-        }
-        Ok(())
-    }
-
-    fn height(&mut self, height: BlockHeight) -> Result<(), PayeeError> {
-        self.height = self.height.max(height);
-        match self.record.state {
-            PayeeState::Open | PayeeState::Restored => {
-                let unfunded = self.record.funded_at.is_none();
-                let buried = |from: BlockHeight| self.height >= from.plus(deep(self.record.terms.capacity));
-                if unfunded && buried(self.record.accept_until) && self.dark_since.is_none() {
-                    return self.lose(TakenBack::Owed);
-                }
-                if self.height >= self.settle_at() {
-                    return self.close();
-                }
-                Ok(())
-            }
-            // Until a block has it: its funding may have come back after a reorganisation, fees may have fallen, or the
-            // mempools may have forgotten it.
-            PayeeState::Closing | PayeeState::Spent { height: None, .. }
-                if self.record.funded_at.is_none()
-                    && self.dark_since.is_none()
-                    && self.height >= self.record.accept_until.plus(deep(self.record.terms.capacity)) =>
-            {
-                self.lose(TakenBack::Owed)
-            }
-            PayeeState::Closing | PayeeState::Spent { height: None, .. }
-                if self.record.total > Msat::ZERO =>
-            {
-                self.act(PayeeAction::Settle);
-                Ok(())
-            }
-            PayeeState::Spent { height: Some(at), .. }
-                if self.height >= at.plus(deep(self.record.terms.capacity) - 1) =>
-            {
-                self.over();
-                Ok(())
-            }
-            PayeeState::Refunded { height: at, back, .. }
-                if self.height >= at.plus(deep(self.record.terms.capacity) - 1) =>
-            {
-                self.lose(back)
-            }
-            _ => Ok(()),
-        }
     }
 
     fn payment(
@@ -501,7 +370,7 @@ impl Payee {
                 if total > self.record.total {
                     let digest = self.digest.as_ref().ok_or(REFUSE(ErrorCode::UnknownChannel))?;
                     // Not before the funding is as deep as for any other credit: the payer says it again.
-                    if !self.is_deep() {
+                    if !self.is_buried() {
                         return Err(REFUSE(ErrorCode::ExposureFull));
                     }
                     if digest
@@ -521,7 +390,7 @@ impl Payee {
         }
     }
 
-    fn close(&mut self) -> Result<(), PayeeError> {
+    pub(super) fn close(&mut self) -> Result<(), PayeeError> {
         match self.record.state {
             PayeeState::Open | PayeeState::Restored => {
                 self.record.state = PayeeState::Closing;
@@ -534,11 +403,14 @@ impl Payee {
                 self.act(PayeeAction::Settle);
                 Ok(())
             }
-            PayeeState::Spent { .. } | PayeeState::Refunded { .. } | PayeeState::Over => Ok(()),
+            PayeeState::Missing
+            | PayeeState::Spent { .. }
+            | PayeeState::Refunded { .. }
+            | PayeeState::Over => Ok(()),
         }
     }
 
-    fn lose(&mut self, back: TakenBack) -> Result<(), PayeeError> {
+    pub(super) fn lose(&mut self, back: TakenBack) -> Result<(), PayeeError> {
         let amount = self.record.total;
         if back == TakenBack::Owed {
             self.record.total = Msat::ZERO;
@@ -551,13 +423,13 @@ impl Payee {
         Ok(())
     }
 
-    fn over(&mut self) {
+    pub(super) fn over(&mut self) {
         self.record.state = PayeeState::Over;
         self.act(PayeeAction::Persist);
         self.act(PayeeAction::Forget);
     }
 
-    fn act(&mut self, action: PayeeAction) {
+    pub(super) fn act(&mut self, action: PayeeAction) {
         // Each input gives at most four actions and the caller drains after each, so the queue of eight is never
         // full; a repeated `Persist` is dropped so that it stays so.
         if !(action == PayeeAction::Persist && self.actions.iter().any(|a| *a == PayeeAction::Persist)) {

@@ -33,6 +33,9 @@ pub enum PayeeState {
         /// What becomes of the use that was paid with it.
         back: TakenBack,
     },
+    /// Its funding did not come in time, or another one did. Nothing of it counts as paid and nothing more is taken, but
+    /// the payer's signature is kept: a funding that comes yet is settled, until the expiry.
+    Missing,
 }
 
 /// What a payee keeps on disk. Payments are journalled apart as (slot, total, signature).

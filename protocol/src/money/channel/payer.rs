@@ -56,6 +56,8 @@ pub struct PayerRecord {
     pub terms: Terms,
     /// Index of our hardened keys of this channel.
     pub key_index: u32,
+    /// Our height when it was accepted.
+    pub accepted_at: BlockHeight,
     /// The payee's signed acceptance: last height at which the funding may confirm.
     pub accept_until: BlockHeight,
     /// The payee's signature over the acceptance.
@@ -226,6 +228,7 @@ impl Payer {
             peer,
             terms: accepted.terms,
             key_index,
+            accepted_at: now,
             accept_until: accepted.accept_until,
             acceptance,
             outpoint: None,

@@ -318,13 +318,158 @@ fn rule_1_a_double_spent_funding_costs_at_most_the_unconfirmed_exposure() {
         height: Some(BlockHeight::new(1_001)),
     })
     .unwrap();
-    let (_, actions) = pair.drain();
-    assert!(actions.contains(&PayeeAction::Lost {
-        amount: exposure,
-        back: TakenBack::Owed
-    }));
-    assert_eq!(pair.payee.record().state, PayeeState::Over);
+    assert_eq!(pair.drain().1, [PayeeAction::Persist]);
+    assert_eq!(pair.payee.record().state, PayeeState::Missing);
+    assert_eq!(
+        (pair.payee.counted(), pair.payee.lately_lost()),
+        (Msat::ZERO, exposure)
+    );
     assert_eq!(pair.send(exposure.value() + 1_000), Err(ErrorCode::Closing));
+    pair.height(EXPIRY.value() - 1);
+    assert_eq!(pair.drain().1, []);
+    pair.height(EXPIRY.value());
+    let lost = PayeeAction::Lost {
+        amount: exposure,
+        back: TakenBack::Owed,
+    };
+    assert!(pair.drain().1.contains(&lost));
+    assert_eq!(pair.payee.record().state, PayeeState::Over);
+}
+
+/// Paid on an unconfirmed funding, which then is in no block in time.
+fn missing() -> Pair {
+    let mut pair = Pair::new();
+    pair.payee(PayeeInput::Funded {
+        outpoint: pair.outpoint,
+        value: CAPACITY,
+        height: None,
+    })
+    .unwrap();
+    pair.send(500_000).unwrap();
+    pair.height(1_144 + DEEP - 1);
+    assert_eq!(pair.payee.record().state, PayeeState::Open);
+    pair.height(1_144 + DEEP);
+    assert_eq!(pair.payee.record().state, PayeeState::Missing);
+    pair.drain();
+    pair
+}
+
+#[test]
+fn rule_1_a_funding_that_confirms_late_is_settled_with_its_newest_signature() {
+    for late in [1_145, 1_144 + DEEP + 1, EXPIRY.value() - 1] {
+        let mut pair = if late == 1_145 { Pair::new() } else { missing() };
+        if late == 1_145 {
+            pair.payee(PayeeInput::Funded {
+                outpoint: pair.outpoint,
+                value: CAPACITY,
+                height: None,
+            })
+            .unwrap();
+            pair.send(500_000).unwrap();
+        }
+        pair.height(late - 1);
+        pair.drain();
+        pair.confirm(late);
+        assert_eq!(
+            pair.drain().1,
+            [PayeeAction::Persist, PayeeAction::Settle],
+            "{late}"
+        );
+        let record = pair.payee.record();
+        assert_eq!(
+            (record.state, record.total),
+            (PayeeState::Closing, Msat::new(500_000))
+        );
+        assert_eq!(record.signature, pair.sign(Msat::new(500_000)));
+        assert_eq!(pair.payee.counted(), record.total);
+        assert_eq!(pair.send(500_001), Err(ErrorCode::Closing), "it takes no more");
+        pair.height(late + DEEP - 2);
+        assert!(!pair.payee.is_buried());
+        pair.height(late + DEEP - 1);
+        assert!(pair.payee.is_buried());
+        assert!(pair.drain().1.ends_with(&[PayeeAction::Settle]));
+        // A block that is taken away again leaves it where it was.
+        pair.payee(PayeeInput::Reorg {
+            height: BlockHeight::new(late - 1),
+        })
+        .unwrap();
+        pair.height(late.max(1_144 + DEEP));
+        assert_eq!(pair.payee.record().state, PayeeState::Missing);
+    }
+}
+
+#[test]
+fn rule_1_what_was_lost_lately_is_remembered_for_a_day() {
+    let mut pair = missing();
+    let until = 1_144 + DEEP + 4 * MARGIN;
+    pair.height(until - 1);
+    assert_eq!(pair.payee.lately_lost(), Msat::new(500_000));
+    pair.height(until);
+    assert_eq!(pair.payee.lately_lost(), Msat::ZERO);
+    assert_eq!(pair.payee.counted(), Msat::ZERO, "it is owed all the same");
+}
+
+#[test]
+fn rule_1_credit_beyond_the_exposure_needs_a_funding_that_is_deep_before_expiry_less_four_margins() {
+    let last = EXPIRY.value() - 4 * MARGIN - DEEP;
+    for (at, full) in [(last, true), (last + 1, false)] {
+        let mut pair = Pair::new();
+        let record = PayeeRecord {
+            accept_until: EXPIRY,
+            ..pair.payee.record().clone()
+        };
+        pair.payee = Payee::load(SLOT, record, &pair.verifier).unwrap();
+        pair.payee(PayeeInput::Lit).unwrap();
+        pair.confirm(at);
+        pair.height(at + DEEP + 10);
+        let exposure = pair.policy.unconfirmed.value();
+        assert_eq!(pair.send(exposure), Ok(()));
+        let more = pair.send(exposure + 1);
+        assert_eq!(more.is_ok(), full, "{at}: {more:?}");
+    }
+}
+
+#[test]
+fn rule_8_from_two_margins_before_the_expiry_on_the_fee_rises_with_every_block() {
+    let mut pair = Pair::open();
+    pair.send(20_000_000).unwrap();
+    let record = pair.payee.record();
+    let claim = tx::Claim {
+        terms: record.terms,
+        outpoint: pair.outpoint,
+        paid: record.total.to_sat_ceil(),
+        signature: record.signature.0,
+    };
+    let candidate = Candidate {
+        slot: SLOT,
+        claim,
+        key_index: 0,
+    };
+    let (keys, rate) = (keys(2), crate::base::FeeRate::MIN_RELAY);
+    let mut settler = Settler::new(ScriptBuf::from_bytes([&[0x51, 0x20][..], &[9; 32]].concat()));
+    settler
+        .settle(&keys, &pair.verifier, &[candidate], rate, NOW)
+        .unwrap();
+    let mut fee = |height: u32| {
+        settler
+            .height(&keys, &pair.verifier, rate, BlockHeight::new(height))
+            .unwrap();
+        let fees = std::iter::from_fn(|| settler.poll_action()).filter_map(|a| match a {
+            SettlerAction::Broadcast { fee, .. } => Some(fee.value()),
+            SettlerAction::LeftOut { .. } => None,
+        });
+        fees.last().unwrap()
+    };
+    let from = EXPIRY.value() - 2 * MARGIN;
+    let least = fee(from - 10);
+    assert_eq!(fee(from - 1), least, "before that it waits for a block");
+    let mut before = least;
+    for height in from..from + 10 {
+        let now = fee(height);
+        assert!(now > before, "{now} after {before} at {height}");
+        before = now;
+    }
+    assert!(before > 5 * least, "{before} after {least}");
 }
 
 #[test]
