@@ -320,7 +320,7 @@ impl Buyer {
                 granted,
                 liveness,
             } => {
-                self.record.granted = granted;
+                self.take_grant(granted);
                 self.catch_up(now);
                 self.bound = Some(Binding {
                     account,

@@ -497,3 +497,64 @@ fn a_rise_of_the_price_makes_what_was_granted_less_and_no_relay_a_liar() {
         BuyerState::Stopped(StopReason::UnderGrant)
     );
 }
+
+#[test]
+fn a_grant_that_comes_with_a_new_binding_is_credit_to_use_though_the_gate_dropped_before() {
+    let now = Instant::from_micros(1_000_000);
+    let ids = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+    let mut buyer = Buyer::restore(BuyerConfig::default(), ids.0, ids.1, BuyerRecord::default(), now);
+    let feed = |buyer: &mut Buyer, input: BuyerInput, used: u64| {
+        buyer.handle(now, input).unwrap();
+        while let Some(action) = buyer.poll_action() {
+            if let BuyerAction::ReadMeter { read } = action {
+                let (up, down) = (ByteCount::ZERO, ByteCount::new(used));
+                buyer.handle(now, BuyerInput::Meter { read, up, down }).unwrap();
+            }
+        }
+    };
+    let bound = |granted| BuyerInput::Bound {
+        account: AccountId(0),
+        granted: ByteCount::new(granted),
+        liveness: Duration::from_secs(30),
+    };
+    let buy = BuyerInput::Buy {
+        bytes: Some(ByteCount::new(4 * MIB)),
+        max: Msat::new(1_000_000),
+    };
+    let ack = |total, granted| BuyerInput::Ack {
+        total: Msat::new(total),
+        granted: ByteCount::new(granted),
+    };
+    let offer = BuyerInput::Offer {
+        sheet_id: 0,
+        sheet: SheetHash::from_bytes([4; 32]),
+        prices: prices(100, 100),
+    };
+    let channel = BuyerInput::Channel {
+        channel: ChannelId::from_bytes([3; 32]),
+        total: Msat::ZERO,
+        ceiling: Msat::MAX,
+        capacity: Msat::new(1_000_000_000),
+    };
+    for input in [offer, channel, bound(0), buy, ack(400, 4 * MIB)] {
+        feed(&mut buyer, input, 0);
+    }
+    let all_used = Claim {
+        up: ByteCount::ZERO,
+        down: ByteCount::new(4 * MIB),
+        seconds: 0,
+        cost: Msat::new(400),
+        granted: ByteCount::new(4 * MIB),
+        exhausted: true,
+    };
+    feed(&mut buyer, BuyerInput::Usage(all_used), 4 * MIB);
+    assert_eq!(buyer.view().state, BuyerState::Done);
+    // The next window is paid; the session breaks before the answer, which the new binding brings.
+    feed(&mut buyer, buy, 4 * MIB);
+    assert_eq!(buyer.flight.map(|f| f.total), Some(Msat::new(800)));
+    feed(&mut buyer, BuyerInput::Unbound, 4 * MIB);
+    feed(&mut buyer, bound(8 * MIB), 4 * MIB);
+    assert_eq!(buyer.view().left, ByteCount::new(4 * MIB));
+    feed(&mut buyer, ack(800, 8 * MIB), 4 * MIB);
+    assert!(!matches!(buyer.view().state, BuyerState::Stopped(_)));
+}
