@@ -165,6 +165,7 @@ impl World {
                 "a store that was never copied is taken for a copy"
             );
         }
+        self.lost |= matches!(event, Event::Lost { .. });
         let accused = match event {
             Event::OverClaim { .. } => true,
             Event::Progress { view, .. } => matches!(
@@ -174,10 +175,13 @@ impl World {
             _ => false,
         };
         // What an exempt client fails to count across a restart has no bound. Who misses that prices rose, since the session
-        // broke or the frame was lost, rightly wonders at the bill.
+        // broke or the frame was lost, rightly wonders at the bill; and so does who pays with a funding that never confirms.
         let lied = self.lied[RELAY] || self.lied[CLIENT];
-        let honest = !lied && !self.clocks && !self.exempt && !self.repriced;
-        assert!(!accused || !honest, "an honest relay is accused: {event:?}");
+        let honest = !lied && !self.clocks && !self.exempt && !self.repriced && !self.lost;
+        assert!(
+            !accused || !honest || self.missing(),
+            "an honest relay is accused: {event:?}"
+        );
     }
 
     /// A store that is folded holds the same, and loads.

@@ -52,7 +52,8 @@ impl World {
     }
 
     /// Everything that holds between two operations.
-    pub fn check(&self) {
+    pub fn check(&mut self) {
+        self.lost |= self.missing();
         self.check_gate();
         let signed: u64 = self.disks[CLIENT].owed.values().map(|t| t.value()).sum();
         assert!(
@@ -109,6 +110,12 @@ impl World {
             granted <= most,
             "{granted} bytes are granted where {most} were paid ({paid} msat) or given"
         );
+    }
+
+    /// Whether money that was credited cannot be seen on the chain, so that nothing of it counts.
+    pub fn missing(&self) -> bool {
+        let relay = self.nodes[RELAY].channels();
+        relay.iter().any(|c| c.state == "missing")
     }
 
     /// Whether at least 8 MiB were served, and a settlement is in a block.

@@ -88,6 +88,8 @@ pub(super) struct World {
     pub repriced: bool,
     /// The relay changed its prices.
     pub sold: bool,
+    /// Money that the relay had counted on is gone.
+    pub lost: bool,
     /// A clock went back while its node ran.
     pub clocks: bool,
     /// All that the client's owner allowed to be spent.
@@ -180,6 +182,7 @@ impl World {
             fallen: None,
             lied: [false; 2],
             repriced: false,
+            lost: false,
             sold: false,
             clocks: false,
             allowed: 0,
