@@ -1,4 +1,4 @@
-//! Floods at the payment port: another client keeps its throughput.
+//! Floods at the payment port: another client keeps its throughput, and the relay its time.
 
 use rustix::net;
 use std::collections::VecDeque;
@@ -27,6 +27,10 @@ const DOWNLOAD: usize = 3_000_000;
 const PAIRS: usize = 3;
 /// Most connections or messages that one attack makes in one download.
 const MOST: u64 = 40_000;
+/// Clients that pay at once where every payment is written down.
+const PAYERS: usize = 8;
+/// Service pauses after this long without a sign of life (market.md).
+const LIVENESS: Duration = Duration::from_secs(30);
 /// The share of its throughput that the other client keeps.
 const KEPT: f64 = 0.9;
 
@@ -288,6 +292,52 @@ in_lab! {
         let clients = scene.site.relay.ask(&["clients"]);
         let paid = clients["clients"].as_array().expect("clients").iter().find(|c| c["client"] == identity.node().to_string());
         assert_eq!(paid.expect("the client")["paid_msat"], total.value(), "{clients}");
+    }
+
+    fn payments_that_are_written_down_without_a_pause_delay_no_timer() {
+        let mut site = Site::new(Plan { clients: 3, ..Plan::default() }, ChainKind::Play, PRICE, "");
+        site.relay.start();
+        site.clients[0].start();
+        let capacity = Sat::new(50_000);
+        let open = |host| {
+            let mut line = Payer::call(&Identity::fresh(&site), &site, host).expect("a session");
+            let payer = Payer::open(&site, &mut line, 0, capacity);
+            (line, payer)
+        };
+        let payers: Vec<_> = (0..PAYERS).map(|_| open(2)).collect();
+        let (mut line, silent) = open(1);
+        silent.bind(&mut line);
+        silent.pay(&mut line, Msat::new(100_000));
+        let since = Instant::now();
+        let villain = site.lab.client(2).clone();
+        let written = Arc::new(AtomicU64::new(0));
+        let attack = payers.into_iter().fold(Attack::new(), |attack, (mut line, payer)| {
+            let (written, mut total, mut signature) = (written.clone(), Msat::ZERO, Signature([0; 64]));
+            attack.with(&villain, move || {
+                // A millisatoshi more each time: every one is a payment that must be durable before it is answered.
+                if total.value() % 1_000 == 0 {
+                    signature = payer.sign(total.saturating_add(Msat::new(1)));
+                }
+                total = total.saturating_add(Msat::new(1));
+                line.say(Resume { channel: payer.channel(), total, signature, ext: Ext::default() });
+                // What the relay answers is read, so that it has no reason to hang up.
+                while total.value() % 16 == 0 {
+                    let Heard::Message(message) = line.hear(Duration::from_millis(1)) else { break };
+                    written.fetch_add(u64::from(matches!(message, Message::ChannelReady(_))), Ordering::Relaxed);
+                }
+            })
+        });
+        let code = line.await_one("the pause", |m| match m {
+            Message::Problem(p) => Some(p.code),
+            _ => None,
+        });
+        let told = since.elapsed();
+        attack.end();
+        let written = written.load(Ordering::Relaxed) / told.as_secs();
+        println!("paused after {told:.2?}, while {written} payments were written a second");
+        assert_eq!(code, ErrorCode::NoLiveness);
+        assert!(written > 50, "{written} payments a second are no flood");
+        assert!(told >= LIVENESS && told < LIVENESS + Duration::from_secs(2), "paused after {told:.2?}");
     }
 }
 

@@ -260,7 +260,7 @@ impl Core {
                         return Ok(());
                     }
                 }
-                // What the timer wants would have to wait for the disk anyway.
+                // What the timer wants would have to wait for the disk anyway: `advance` looks at it after that.
                 () = sleep, if !writing => self.input(Input::Tick),
             }
             // What is ready by now shares the commit.
@@ -365,6 +365,7 @@ impl Core {
     /// written the node takes further inputs, unless one of the actions that wait has an answer: then it has to know that
     /// answer before anything that comes later.
     async fn advance(&mut self) -> Result<(), CoreError> {
+        let mut ticked = false;
         loop {
             if self.writer.is_busy() {
                 if !self.todo.iter().any(is_answered) {
@@ -374,6 +375,11 @@ impl Core {
             }
             for answer in std::mem::take(&mut self.inbox) {
                 self.answer(answer);
+            }
+            // Before the next commit, not after it: where one follows the other there is no time between them.
+            if !ticked && self.is_overdue() {
+                ticked = true;
+                self.input(Input::Tick);
             }
             while let Some(action) = self.node.poll_action() {
                 match action {
@@ -396,6 +402,11 @@ impl Core {
                 self.act_all();
             }
         }
+    }
+
+    /// A timer of the node has come.
+    fn is_overdue(&self) -> bool {
+        self.node.next_timeout().is_some_and(|at| at <= self.now())
     }
 
     fn begin(&mut self, commit: Commit) {

@@ -13,6 +13,8 @@ mod requests;
 mod rows;
 mod sales;
 mod start;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use self::core::{Core, CoreError, CoreHandle, Down};
