@@ -462,7 +462,7 @@ fn a_channel_is_funded_from_confirmed_coins_and_found_again_by_the_seed() {
 }
 
 #[test]
-fn the_wallet_pays_signs_foreign_inputs_and_frees_what_is_cancelled() {
+fn the_wallet_pays_and_frees_what_is_refused() {
     both(async |node| {
         let node = node.as_ref();
         let mut observer = Observer::start(node, Some(keys(1)));
@@ -471,33 +471,7 @@ fn the_wallet_pays_signs_foreign_inputs_and_frees_what_is_cancelled() {
         node.mine(1);
         observer.confirmed(100_000).await;
 
-        // A transaction of somebody else, with a coin of ours to pay its fee.
         let other = Purse::new(6);
-        let theirs = other.coins(node, 1, 10_000).remove(0);
-        let ours = observer
-            .handle
-            .reserve(SLOT, Sat::new(5_000))
-            .await
-            .expect("reserve")
-            .remove(0);
-        let ours = turnpike_tests::node::Coin {
-            outpoint: ours.outpoint,
-            output: ours.prevout,
-        };
-        let coins = [theirs, ours];
-        let draft = other.sign(other.draft(&coins, vec![other.output(60_000)]), &coins);
-        let prevouts = coins.iter().map(|c| c.output.clone()).collect();
-        let signed = observer.handle.sign_inputs(draft, prevouts).await.expect("sign");
-        assert_eq!(node.judge(&signed), Ok(()));
-        assert!(matches!(
-            observer
-                .handle
-                .pay(other.address(), Sat::new(1_000), FeeRate::new(1_000))
-                .await,
-            Err(OrderError::Wallet(_))
-        ));
-        observer.handle.release(SLOT).await.expect("release");
-
         let sent = observer
             .handle
             .pay(other.address(), Sat::new(30_000), FeeRate::new(1_000))

@@ -3,9 +3,9 @@
 use super::backend::{Backend, BackendError, Verdict};
 use super::follower::{Follower, FollowerConfig, Look};
 use super::report::{Report, State, StateError};
-use crate::wallet::{Balance, Coin, Wallet, WalletError};
+use crate::wallet::{Balance, Wallet, WalletError};
 use bitcoin::hashes::Hash;
-use bitcoin::{Address, Transaction, TxOut, Txid};
+use bitcoin::{Address, Transaction, Txid};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -81,20 +81,6 @@ enum Order {
         rate: FeeRate,
         reply: Reply<Txid>,
     },
-    Reserve {
-        slot: Slot,
-        value: Sat,
-        reply: Reply<Vec<Coin>>,
-    },
-    Release {
-        slot: Slot,
-        reply: Reply<()>,
-    },
-    Sign {
-        tx: Box<Transaction>,
-        prevouts: Vec<TxOut>,
-        reply: Reply<Transaction>,
-    },
 }
 
 // The one exception to "no type aliases": it stands for the plumbing of an answer, not for a thing.
@@ -153,39 +139,6 @@ impl ChainHandle {
             address,
             value,
             rate,
-            reply,
-        })
-        .await
-    }
-
-    /// Sets coins aside for raising a settlement's fee ([`Wallet::reserve`]).
-    ///
-    /// # Errors
-    /// [`OrderError::Wallet`], [`OrderError::NoWallet`], [`OrderError::Ended`].
-    pub async fn reserve(&self, slot: Slot, value: Sat) -> Result<Vec<Coin>, OrderError> {
-        self.ask(|reply| Order::Reserve { slot, value, reply }).await
-    }
-
-    /// Gives coins back that were set aside, also those of a funding that is not sent ([`Wallet::release`]).
-    ///
-    /// # Errors
-    /// [`OrderError::NoWallet`], [`OrderError::Ended`].
-    pub async fn release(&self, slot: Slot) -> Result<(), OrderError> {
-        self.ask(|reply| Order::Release { slot, reply }).await
-    }
-
-    /// Signs the wallet's inputs of a settlement ([`Wallet::sign_inputs`]).
-    ///
-    /// # Errors
-    /// [`OrderError::Wallet`], [`OrderError::NoWallet`], [`OrderError::Ended`].
-    pub async fn sign_inputs(
-        &self,
-        tx: Transaction,
-        prevouts: Vec<TxOut>,
-    ) -> Result<Transaction, OrderError> {
-        self.ask(|reply| Order::Sign {
-            tx: Box::new(tx),
-            prevouts,
             reply,
         })
         .await
@@ -303,12 +256,6 @@ impl<B: Backend> ChainTask<B> {
             Order::FundingFee { value, rate, reply } => {
                 self.with_wallet(reply, |w| w.funding_fee(value, rate));
             }
-            Order::Reserve { slot, value, reply } => self.with_wallet(reply, |w| w.reserve(slot, value)),
-            Order::Release { slot, reply } => self.with_wallet(reply, |w| {
-                w.release(slot);
-                Ok(())
-            }),
-            Order::Sign { tx, prevouts, reply } => self.with_wallet(reply, |w| w.sign_inputs(&tx, &prevouts)),
             Order::Pay {
                 address,
                 value,

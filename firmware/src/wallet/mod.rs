@@ -18,5 +18,4 @@ mod tests;
 pub use error::WalletError;
 pub use fund::FundingTransaction;
 pub use journal::{chain_of, merge};
-pub use sign::Coin;
 pub use state::{Balance, Wallet, WalletKeys};

@@ -286,32 +286,6 @@ fn a_reorganised_coin_is_unconfirmed_and_an_evicted_one_is_gone() {
 }
 
 #[test]
-fn only_own_inputs_of_a_foreign_transaction_are_signed() {
-    let mut bench = Bench::new();
-    let coins = vec![bench.coin(60_000)];
-    bench.block(coins);
-    let coin = bench.wallet.reserve(Slot(9), Sat::new(10_000)).unwrap().remove(0);
-    let foreign = TxOut {
-        value: Amount::from_sat(5_000),
-        script_pubkey: ScriptBuf::new_op_return([1]),
-    };
-    let mut tx = pay(&bench.wallet.change_address(), 64_000, 77);
-    tx.input[0].witness.push([1, 2, 3]);
-    let theirs = tx.input[0].clone();
-    tx.input.push(TxIn {
-        previous_output: coin.outpoint,
-        ..TxIn::default()
-    });
-    let signed = bench
-        .wallet
-        .sign_inputs(&tx, &[foreign.clone(), coin.prevout])
-        .unwrap();
-    assert_eq!(signed.input[0], theirs);
-    assert_eq!(signed.input[1].witness.size(), 66, "one 64-byte signature");
-    assert!(bench.wallet.sign_inputs(&tx, &[foreign]).is_err());
-}
-
-#[test]
 fn a_wallet_can_begin_or_go_on_in_the_middle_of_the_chain() {
     let mut bench = Bench::new();
     bench.block(Vec::new());

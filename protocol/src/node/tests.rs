@@ -6,6 +6,7 @@ mod forged;
 mod hand;
 mod history;
 mod lost;
+mod outbid;
 mod outpoints;
 mod receipts;
 mod refused;

@@ -40,7 +40,8 @@ pub enum SettlerAction {
         /// Its fee.
         fee: Sat,
     },
-    /// This simplex costs more to settle now than it brings. It is tried again at every block until its expiry.
+    /// This simplex costs more to settle now than it brings. It is tried again at every block until its expiry; one
+    /// whose settlement bids all that it brings stays broadcast.
     LeftOut {
         /// Its row.
         slot: Slot,
@@ -149,6 +150,16 @@ impl Settler {
                 batch.raise(keys, wanted)?;
             }
             self.actions.push_back(batch.broadcast());
+            // It bids all that it brings, and that is less than a block asks for.
+            let outbid = batch.settlement.fee() < rate.fee(batch.settlement.vbytes()).unwrap_or(Sat::MAX);
+            if outbid && now >= batch.expiry.minus(MARGIN) {
+                let given_up = batch.candidates.iter().map(|c| SettlerAction::LeftOut {
+                    slot: c.slot,
+                    paid: c.claim.paid,
+                    last_call: true,
+                });
+                self.actions.extend(given_up);
+            }
         }
         self.build(keys, verifier, rate, now)
     }
