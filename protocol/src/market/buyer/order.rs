@@ -65,6 +65,7 @@ impl Buyer {
     /// The order is over; what it came to stays to be seen until the next one.
     pub(super) fn stop(&mut self, reason: StopReason) {
         self.state = BuyerState::Stopped(reason);
+        self.short_since = None;
         if let Some(order) = self.order.take() {
             self.ended = Some(self.figures(&order));
         }

@@ -9,6 +9,8 @@ use crate::market::{Prices, Quantity, UNLIMITED, time_for};
 /// A relay sets so much of the money aside for seconds at most (the default of
 /// [`crate::market::AccountConfig::lease_seconds`]).
 const ASIDE_SECONDS: u64 = 10;
+/// A relay that grants less than was paid has so long to say why.
+const EXPLAIN_WITHIN: Duration = Duration::from_secs(10);
 
 impl Buyer {
     /// Pays the next window if it is time, and names the state of the purchase.
@@ -72,9 +74,9 @@ impl Buyer {
             return;
         }
         if self.is_underserved(&offer.prices, channel.total) {
-            self.pending.ask_receipt = true;
-            return self.end(StopReason::UnderGrant);
+            return self.wait_for_service(now);
         }
+        self.short_since = None;
         let amount = price.min(allowed).min(in_channel).min(below_ceiling);
         self.pay(now, amount);
     }
@@ -110,6 +112,25 @@ impl Buyer {
             u128::from(self.meter.rate.value()) * u128::from(self.config.ahead.as_micros()) / 1_000_000;
         let ahead = ByteCount::new(u64::try_from(ahead).unwrap_or(u64::MAX));
         ByteCount::new(self.window().value() / 2).max(ahead)
+    }
+
+    /// More is prepaid than the relay grants: what it does grant is used up first, and the reason may still come (prices
+    /// that changed). Then the purchase is over.
+    fn wait_for_service(&mut self, now: Instant) {
+        if self.left() > SEGMENT {
+            self.short_since = None;
+            return;
+        }
+        let since = *self.short_since.get_or_insert(now);
+        if now.since(since) >= EXPLAIN_WITHIN {
+            self.pending.ask_receipt = true;
+            self.end(StopReason::UnderGrant);
+        }
+    }
+
+    /// When a relay that grants too little has had its time to explain.
+    pub(super) fn explain_by(&self) -> Option<Instant> {
+        self.short_since.map(|since| since + EXPLAIN_WITHIN)
     }
 
     /// Whether more is prepaid than a relay can need that grants what it was paid for: whatever it says of its grant, the

@@ -36,6 +36,8 @@ pub struct Buyer {
     pub(super) claim: Option<(Claim, u32)>,
     pub(super) offered: Option<Waiting>,
     pub(super) claimed: ByteCount,
+    /// Since when the relay has granted less than was paid, and all of that is used.
+    pub(super) short_since: Option<Instant>,
     /// What the relay's newest claim that we believed costs.
     pub(super) claimed_cost: Msat,
     pub(super) exhausted: bool,
@@ -162,6 +164,7 @@ impl Buyer {
             claim: None,
             offered: None,
             claimed: ByteCount::ZERO,
+            short_since: None,
             claimed_cost: Msat::ZERO,
             exhausted: false,
             meter: Meter {
@@ -246,10 +249,17 @@ impl Buyer {
     /// When [`BuyerInput::Timer`] is due; `None` while there is nothing to wait for.
     pub fn next_timeout(&self) -> Option<Instant> {
         let liveness = self.bound.as_ref().map(|binding| binding.due());
-        [self.meter.answer_by, self.next_read(), self.resend_at(), liveness]
-            .into_iter()
-            .flatten()
-            .min()
+        let explain = self.order.and_then(|_| self.explain_by());
+        [
+            self.meter.answer_by,
+            self.next_read(),
+            self.resend_at(),
+            liveness,
+            explain,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What must be persisted at a checkpoint.
@@ -408,6 +418,7 @@ impl Buyer {
             };
             self.claimed = ByteCount::ZERO;
             self.claimed_cost = Msat::ZERO;
+            self.short_since = None;
             self.exhausted = false;
             self.flight = None;
             self.bound = None;
