@@ -208,6 +208,13 @@ fn what_is_not_worth_a_settlement_is_given_up_and_not_owed() {
 
 #[test]
 fn a_funding_that_confirms_after_it_was_given_up_brings_its_relay_what_was_paid_over_it() {
+    // Soon, and so late that it gives no credit any more.
+    for late in [1_160, 1_880] {
+        settled_though_it_came(late);
+    }
+}
+
+fn settled_though_it_came(late: u32) {
     let mut world = World::new();
     let mut config = relay_config();
     config.policy.unconfirmed = Msat::new(1_000_000);
@@ -225,7 +232,7 @@ fn a_funding_that_confirms_after_it_was_given_up_brings_its_relay_what_was_paid_
     world.traffic(12, 2 * MIB);
     let paid = world.total(RELAY);
     assert_eq!(paid, 1_000_000);
-    while world.height < 1_160 {
+    while world.height < late {
         world.mempool.clear();
         world.mine(1);
     }

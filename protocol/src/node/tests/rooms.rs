@@ -103,6 +103,25 @@ fn no_payment_is_taken_before_the_gate_has_confirmed_the_binding() {
 }
 
 #[test]
+fn no_payment_is_taken_after_the_gate_has_closed_the_binding() {
+    let mut world = giving(500_000, 600_000);
+    let hand = Hand::new(&mut world, 9);
+    let channel = hand.unconfirmed(&mut world, 0);
+    hand.say(&mut world, bind(0));
+    assert_eq!(pay(&mut world, &hand, &channel, 0, 1_000), []);
+    world.nodes[RELAY]
+        .handle(world.now, Input::Drift { client: 1 })
+        .unwrap();
+    hand.hear(&mut world);
+    assert!(world.gate.is_empty());
+    assert_eq!(
+        pay(&mut world, &hand, &channel, 0, 2_000),
+        [ErrorCode::UnknownAccount]
+    );
+    assert_eq!(world.total(RELAY), 1_000);
+}
+
+#[test]
 fn no_payment_is_taken_in_another_session_than_the_one_that_is_bound() {
     let mut world = giving(500_000, 600_000);
     let mut hand = Hand::new(&mut world, 9);
