@@ -307,8 +307,9 @@ in_lab! {
         let payers: Vec<_> = (0..PAYERS).map(|_| open(2)).collect();
         let (mut line, silent) = open(1);
         silent.bind(&mut line);
-        silent.pay(&mut line, Msat::new(100_000));
+        // Taken before its last sign of life, so that no time is missing.
         let since = Instant::now();
+        silent.pay(&mut line, Msat::new(100_000));
         let villain = site.lab.client(2).clone();
         let written = Arc::new(AtomicU64::new(0));
         let attack = payers.into_iter().fold(Attack::new(), |attack, (mut line, payer)| {
