@@ -3,7 +3,7 @@
 #
 # Stable Rust is enough: the compiler's own coverage pass, and libFuzzer's C++ code built by the system's compiler.
 # What was found interesting is kept in target/fuzz/corpus, and an input that breaks a promise in
-# target/fuzz/findings. How to take one apart: protocol/fuzz/README.md.
+# target/fuzz/findings. SEED=n repeats a run's choices. How to take one apart: protocol/fuzz/README.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ for target in "${targets[@]}"; do
     echo "fuzz: $target for $seconds s"
     if TURNPIKE_FUZZ_SEEDS=$out/seeds/$target "$out/release/$target" "$corpus" "$out/seeds/$target" \
         -max_total_time="$seconds" -artifact_prefix=$out/findings/$target- -timeout=20 -rss_limit_mb=2048 \
-        -print_final_stats=1 -verbosity=1 >"$log" 2>&1 </dev/null; then
+        ${SEED:+-seed="$SEED"} -print_final_stats=1 -verbosity=1 >"$log" 2>&1 </dev/null; then
         # The last line with counters, and how many inputs were run.
         grep -E '^#[0-9]+.* cov: ' "$log" | tail -n 1
         grep -E '^stat::(number_of_executed_units|average_exec_per_sec)' "$log"
