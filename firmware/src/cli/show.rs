@@ -319,6 +319,7 @@ fn channels(list: &[Channel]) -> String {
 fn until(it: &Channel) -> String {
     match (it.state.as_str(), it.ended_at_height) {
         ("over", Some(height)) => return format!("ended at height {}", grouped(u64::from(height.value()))),
+        ("missing", _) => return "its funding is missing".to_owned(),
         ("over" | "settled" | "refunded", _) => return String::new(),
         // Accepted, and its funding is not broadcast.
         _ if it.outpoint.is_none() && it.state == "accepted" => return "nothing locked yet".to_owned(),
