@@ -4,6 +4,7 @@
 //! acknowledged or the own meter fails, spend more than the user allowed, or believe a claim beyond the tolerance.
 
 mod claim;
+mod clock;
 mod order;
 mod pay;
 mod state;

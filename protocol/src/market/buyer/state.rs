@@ -1,5 +1,6 @@
 //! The buyer's public face: inputs, actions, timeouts, the own count.
 
+use super::clock::SILENT_SECONDS;
 use super::order::{Ended, Order};
 use super::{BuyerAction, BuyerConfig, BuyerError, BuyerInput, BuyerRecord, BuyerState, Claim, StopReason};
 use crate::base::{AccountId, ByteCount, ChannelId, Duration, Instant, Msat, NodeId, SheetHash};
@@ -28,7 +29,7 @@ pub struct Buyer {
     /// What the last order came to, once it is over.
     pub(super) ended: Option<Ended>,
     /// Since when the session is gone whose end we did not ask for.
-    away: Option<Instant>,
+    pub(super) away: Option<Instant>,
     /// This side comes from a record: the relay's first claim tells what passed meanwhile.
     pub(super) returned: bool,
     pub(super) state: BuyerState,
@@ -118,10 +119,6 @@ pub(super) struct Pending {
     pub need: Option<Msat>,
     pub report: bool,
 }
-
-/// So long a relay keeps an account open whose client fell silent (the default of
-/// [`crate::market::AccountConfig::liveness`]).
-const SILENT_SECONDS: u64 = 30;
 
 impl Buyer {
     /// Goes on from a persisted record (the default one where there is none). `relay` and `client` are the two
@@ -546,29 +543,6 @@ impl Buyer {
         self.meter.answer_by = Some(now + self.config.read_timeout);
         self.pending.read = true;
         self.meter.reads
-    }
-
-    /// The time between a session that broke and the next one, as far as the relay's clock may have gone on.
-    fn catch_up(&mut self, now: Instant) {
-        if let Some(since) = self.away.take().filter(|_| self.is_open()) {
-            let silent = Duration::from_secs(SILENT_SECONDS);
-            self.record.open = self.record.open + now.since(since).min(silent);
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        self.left() > ByteCount::ZERO || self.record.acknowledged > self.own_cost()
-    }
-
-    fn run_clock(&mut self, now: Instant) {
-        // The relay's clock runs while there is credit; so does ours, which thus is never behind it.
-        let open = self.is_open();
-        if let Some(binding) = self.bound.as_mut() {
-            if open {
-                self.record.open = self.record.open + now.since(binding.clock);
-            }
-            binding.clock = binding.clock.max(now);
-        }
     }
 }
 
