@@ -9,7 +9,7 @@ use turnpike_protocol::base::{BlockHeight, Msat, NodeId, Sat, Slot};
 use turnpike_protocol::money::channel::deep;
 use turnpike_protocol::money::channel::tx::Terms;
 use turnpike_protocol::money::channel::tx::costs::WorstCase;
-use turnpike_protocol::node::{ChannelView, Command, Event, Node, Offer, Role};
+use turnpike_protocol::node::{ChannelView, Command, CommandError, Event, Node, Offer, Role};
 
 /// How long a relay may take to accept a channel.
 const ACCEPT_WITHIN: Duration = Duration::from_secs(10);
@@ -52,6 +52,10 @@ impl Desk {
                 )
             })
             .await?;
+        // Without a chain there are no terms, and the wallet only seems to be empty.
+        if height == BlockHeight::ZERO && open.is_none() {
+            return Err(refusal::command(CommandError::NoHeight));
+        }
         let wallet = self.spendable().await?.unwrap_or(Sat::ZERO);
         // The keys weigh the same whatever they are.
         let terms = Terms {
