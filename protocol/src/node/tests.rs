@@ -517,19 +517,23 @@ impl World {
         .unwrap();
     }
 
+    /// A channel, or one more, funded deep.
+    fn open_channel(&mut self) {
+        self.command(Command::Open {
+            connection: LINK,
+            capacity: Sat::new(50_000),
+            lifetime: None,
+        })
+        .unwrap();
+        self.mine(7);
+    }
+
     /// Linked, offer known, channel open and deep.
     fn ready() -> World {
         let mut world = World::new();
         world.link();
         world.command(Command::AskOffer { connection: LINK }).unwrap();
-        world
-            .command(Command::Open {
-                connection: LINK,
-                capacity: Sat::new(50_000),
-                lifetime: None,
-            })
-            .unwrap();
-        world.mine(7);
+        world.open_channel();
         world
     }
 
@@ -751,14 +755,7 @@ fn nobody_goes_back_to_an_earlier_channel_to_have_its_payments_counted_again() {
     let mut world = World::ready();
     world.buy(2);
     world.traffic(4, 2 * MIB);
-    world
-        .command(Command::Open {
-            connection: LINK,
-            capacity: Sat::new(50_000),
-            lifetime: None,
-        })
-        .unwrap();
-    world.mine(7);
+    world.open_channel();
     let bind = |world: &mut World, channel: u16| {
         let request = crate::wire::BindRequest {
             account: AccountId(0),

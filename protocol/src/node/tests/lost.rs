@@ -2,23 +2,12 @@
 
 use super::*;
 
-fn open_another(world: &mut World) {
-    world
-        .command(Command::Open {
-            connection: LINK,
-            capacity: Sat::new(50_000),
-            lifetime: None,
-        })
-        .unwrap();
-    world.mine(7);
-}
-
 /// A first channel that paid for `mib`, and a second one that pays now.
 fn moved_on(mib: u64) -> World {
     let mut world = World::ready();
     world.buy(mib);
     world.traffic(2 + mib, 2 * MIB);
-    open_another(&mut world);
+    world.open_channel();
     let first = world.nodes[CLIENT].channels()[0].slot;
     world.command(Command::Close { slot: first }).unwrap();
     world.buy(1);

@@ -3,17 +3,6 @@
 use super::*;
 use crate::market::{Standing, StopReason};
 
-fn open_another(world: &mut World) {
-    world
-        .command(Command::Open {
-            connection: LINK,
-            capacity: Sat::new(50_000),
-            lifetime: None,
-        })
-        .unwrap();
-    world.mine(7);
-}
-
 fn unlink(world: &mut World) {
     world.unlink_quietly(RELAY);
     world.give(RELAY, Input::Disconnected { connection: LINK });
@@ -26,7 +15,7 @@ fn state(world: &World) -> BuyerState {
 #[test]
 fn however_often_a_session_breaks_each_new_one_asks_for_one_binding() {
     let mut world = World::ready();
-    open_another(&mut world);
+    world.open_channel();
     world.buy(40);
     world.traffic(1, MIB);
     for _ in 0..4 {
@@ -130,7 +119,7 @@ fn a_payment_of_a_client_that_is_blocked_is_refused() {
 #[test]
 fn a_channel_that_its_relay_closed_meanwhile_does_not_keep_another_from_paying() {
     let mut world = World::ready();
-    open_another(&mut world);
+    world.open_channel();
     let [first, second] = [0, 1].map(|n| world.nodes[CLIENT].channels()[n].slot);
     unlink(&mut world);
     let closed = world.nodes[RELAY].channels()[0].slot;
@@ -164,7 +153,7 @@ fn a_claim_about_the_channel_before_is_not_held_against_the_new_one() {
     let mut world = World::ready();
     world.buy(40);
     world.traffic(2, 2 * MIB);
-    open_another(&mut world);
+    world.open_channel();
     // The first channel comes near its expiry: the relay settles it, and says for the last time what was used on it.
     let slot = world.nodes[RELAY].channels()[0].slot;
     let closed = world.nodes[RELAY].handle(world.now, Input::Command(Command::Close { slot }));
