@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds the firmware's binaries for the Pi (aarch64, static, so that they run on any Linux), asks each for its
 # version under an emulator, and runs the protocol's own tests there, golden vectors included.
+#
+# scripts/cross.sh binaries   only what the card carries, without the play-money chain, into target/cross
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/rust_target.sh
@@ -16,6 +18,12 @@ build=(env "${rust_env[@]}"
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64-static
     cargo)
 
+if [ "${1:-}" = binaries ]; then
+    # The card's bytes must not depend on the folder that they were built in.
+    export CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
+    "${build[@]}" build --locked --release --target-dir "$out" -p turnpike-firmware --bin turnpike --bin turnpiked --no-default-features "${rust_flags[@]}"
+    exit
+fi
 "${build[@]}" build --locked --release --target-dir "$out" -p turnpike-firmware --bins "${rust_flags[@]}"
 for binary in "$out/$target/release"/turnpike*; do
     case $binary in *.d) continue ;; esac

@@ -1,0 +1,84 @@
+# Sourced: the data partition. It is made once, on a card that says it is fresh, and never again.
+. /usr/lib/turnpike/layout.sh
+. /usr/lib/turnpike/ledger.sh
+
+options=nosuid,nodev,noatime,commit=30,errors=remount-ro
+
+open_data() {
+    modprobe -q ext4
+    if [ "$(fact fresh)" = 1 ]; then
+        make_data
+        return
+    fi
+    if mount_data; then
+        check_generation
+        keep_room
+        return
+    fi
+    # Repairs without asking are those that lose nothing.
+    e2fsck -p /dev/turnpike/data >/run/log/e2fsck 2>&1
+    if mount_data; then
+        say "the data partition was repaired"
+        check_generation
+        keep_room
+        return
+    fi
+    mount -t tmpfs -o nosuid,nodev,size=25% data /data
+    touch $facts/no-data
+    problem data-unreadable "The data partition cannot be read, so this node sells and buys nothing. Nothing on it was changed: take the card to another computer, or restore a backup onto a new card."
+    lay_out_data
+}
+
+mount_data() {
+    mount -t ext4 -o $options /dev/turnpike/data /data 2>/dev/null
+}
+
+# The file system of a fresh card. A cut anywhere here leaves the card fresh, and the next boot does it again.
+make_data() {
+    say "first start: making the data partition"
+    mke2fs -q -F -t ext4 -L data -m 1 -O ^metadata_csum_seed,^orphan_file -E lazy_itable_init=1,lazy_journal_init=0,nodiscard /dev/turnpike/data >/run/log/mke2fs 2>&1
+    if ! mount_data; then
+        mount -t tmpfs -o nosuid,nodev,size=25% data /data
+        touch $facts/no-data
+        problem data-unreadable "The data partition could not be made, so this node sells and buys nothing: the card is too small or failing. Try another card."
+        lay_out_data
+        return
+    fi
+    lay_out_data
+    fact generation >/data/generation
+    keep_room
+    sync
+    generation=$(fact generation) fresh=0 short=$(fact short) unhealthy=$(fact unhealthy)
+    generation=$((generation + 1))
+    ledger_write /dev/turnpike/disk
+    echo "$generation" >$facts/generation
+    echo 0 >$facts/fresh
+    echo "$generation" >/data/generation
+}
+
+lay_out_data() {
+    mkdir -p -m 700 /data/settings /data/ssh /data/crash /data/turnpike
+    chown turnpike:turnpike /data/turnpike
+}
+
+# The ledger counts first. A data partition that knows a later boot means that the card forgot what it was told.
+check_generation() {
+    lay_out_data
+    local seen
+    seen=$(cat /data/generation 2>/dev/null)
+    case $seen in '' | *[!0-9]*) seen=0 ;; esac
+    if [ "$seen" -gt "$(fact generation)" ]; then
+        problem card-drops-writes "This card forgot boots that it had counted (it remembers $(fact generation), $seen were noted). It is failing: back the node up (turnpike backup) and flash a new card."
+    fi
+    fact generation >/data/generation.new && sync /data/generation.new && mv /data/generation.new /data/generation
+}
+
+# Four MiB that are given back to the store when the partition is full.
+keep_room() {
+    [ -e /data/reserve ] && return
+    if [ "$(df -k /data | awk 'NR == 2 { print $4 }')" -gt 16384 ]; then
+        dd if=/dev/zero of=/data/reserve.new bs=1M count=4 2>/dev/null && mv /data/reserve.new /data/reserve
+    else
+        problem data-full "The data partition is full. Settled channels and receipts can go: turnpike doctor says what takes room."
+    fi
+}
