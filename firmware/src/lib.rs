@@ -2,6 +2,7 @@
 //!
 //! One task owns the node; every other task holds a channel handle to it.
 
+pub mod card;
 pub mod chain;
 pub mod cli;
 pub mod config;
@@ -12,4 +13,5 @@ pub mod gate;
 pub mod playchain;
 pub mod store;
 pub mod transport;
+pub mod update;
 pub mod wallet;

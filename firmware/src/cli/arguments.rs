@@ -3,6 +3,7 @@
 use super::amount::{
     parse_blocks, parse_days, parse_mib, parse_rate, parse_sat, parse_search, parse_slot, parse_wait,
 };
+use super::update::UpdateOptions;
 use crate::chain::ChainName;
 use crate::control::{Hex, Target};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -106,6 +107,8 @@ pub(super) enum Command {
         /// A new file.
         file: PathBuf,
     },
+    /// The firmware of the card.
+    Update(UpdateOptions),
     /// Look for what is wrong, and say what to do.
     Doctor,
     /// Print what happens, until Ctrl-C.

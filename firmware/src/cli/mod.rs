@@ -26,6 +26,7 @@ mod setup;
 mod show;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use crate::control::{Progress, Request, Standing};
 use arguments::{
@@ -124,6 +125,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
             })?;
             ask(Request::Backup { path })
         }
+        Command::Update(options) => update::run(&output, options),
         Command::Doctor => doctor::run(&place, &output),
         Command::Events => {
             let mut told = event::Told::default();

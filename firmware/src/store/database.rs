@@ -406,7 +406,16 @@ fn inspect(backend: impl StorageBackend, path: &Path) -> Result<redb::Database, 
     Ok(db)
 }
 
-fn read_format(db: &redb::Database, path: &Path) -> Result<u32, StoreError> {
+/// A database on a storage whose bytes nobody wants to keep: whatever redb repairs, it repairs there.
+pub(super) fn unopened(backend: impl StorageBackend, path: &Path) -> Result<redb::Database, StoreError> {
+    if backend.len().map_err(|error| StoreError::io(path, error))? == 0 {
+        return Err(StoreError::unreadable(path, "the file is empty"));
+    }
+    catch_unwind(AssertUnwindSafe(|| database(backend, path)))
+        .unwrap_or_else(|_| Err(StoreError::unreadable(path, "its page allocator makes no sense")))
+}
+
+pub(super) fn read_format(db: &redb::Database, path: &Path) -> Result<u32, StoreError> {
     let read = || -> Result<Option<u32>, redb::Error> {
         let bytes = match db.begin_read()?.open_table(STORE) {
             Ok(meta) => meta.get(FORMAT_KEY)?.map(|v| v.value().to_vec()),

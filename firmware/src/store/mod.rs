@@ -12,6 +12,7 @@ mod database;
 mod error;
 #[cfg(any(test, feature = "faults"))]
 pub mod fault;
+mod format;
 mod journal;
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,13 @@ mod tests;
 pub use backup::{Backup, import};
 pub use database::{Origin, Store};
 pub use error::StoreError;
+pub use format::format_of;
 pub use journal::Journal;
 
 /// Version of the file: its tables and the framing of the journal. A file of a newer version is refused.
 pub const FORMAT: u32 = 1;
+/// The oldest version of the file that this build reads.
+pub const OLDEST_FORMAT: u32 = 1;
 /// Longest journal entry, bytes: its length is stored in two bytes. A payment needs about 90.
 pub const MAX_ENTRY: usize = u16::MAX as usize;
 /// Most bytes of journal before [`StoreError::JournalFull`]: about 180,000 payments, read back in well under a
