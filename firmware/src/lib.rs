@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod gate;
 #[cfg(feature = "playchain")]
 pub mod playchain;
+pub mod settings;
 pub mod store;
 pub mod transport;
 pub mod update;

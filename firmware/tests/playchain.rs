@@ -149,10 +149,10 @@ fn what_it_prints_is_a_section_that_a_node_takes_and_commands_that_give_coins_an
         .expect("a configuration")
         .chain;
     assert_eq!(chain.url, process.url);
-    assert_eq!(
-        std::fs::read_to_string(&chain.cookie).expect("cookie"),
-        process.cookie
-    );
+    let turnpike_firmware::chain::Auth::Cookie(cookie) = chain.auth else {
+        panic!("no cookie");
+    };
+    assert_eq!(std::fs::read_to_string(cookie).expect("cookie"), process.cookie);
 
     let address = "bcrt1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqvg32hk";
     let out = command(&process.advice, "Coins:", &["faucet", address, "50000"]);

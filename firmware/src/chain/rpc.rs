@@ -33,7 +33,7 @@ const TX_REFUSED: [i64; 2] = [-25, -26];
 const TX_CONFIRMED: i64 = -27;
 
 /// How to prove to bitcoind that one may ask.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Auth {
     /// bitcoind's cookie file; it is new after every start of bitcoind and read again when refused.
     Cookie(PathBuf),

@@ -113,11 +113,54 @@ pub(super) enum Command {
     Doctor,
     /// Print what happens, until Ctrl-C.
     Events,
+    /// What a node that runs from a card does for itself.
+    #[command(subcommand)]
+    Card(CardCommand),
     /// Print a completion script.
     Completions {
         /// For this shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum CardCommand {
+    /// Read the settings on the card's open partition and write what the node's programs need; or check a file for it.
+    Settings(CardOptions),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CardOptions {
+    /// Only say what a node would make of this file: turnpike.toml or rpi-preseed.toml.
+    #[arg(long, value_name = "FILE")]
+    pub check: Option<PathBuf>,
+    /// The open partition.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/boot",
+        conflicts_with = "check"
+    )]
+    pub boot: PathBuf,
+    /// The data partition.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/data",
+        conflicts_with = "check"
+    )]
+    pub data: PathBuf,
+    /// Where the outcome goes.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/run/turnpike",
+        conflicts_with = "check"
+    )]
+    pub run: PathBuf,
+    /// Network interfaces of the node, separated by spaces [default: those of this machine; with --check: eth0 wlan0].
+    #[arg(long, value_name = "NAMES")]
+    pub interfaces: Option<String>,
 }
 
 #[derive(Args, Debug)]

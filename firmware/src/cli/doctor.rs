@@ -1,7 +1,7 @@
 //! What is wrong, seen from outside the daemon and from inside.
 
 use super::{Failure, Output, Place, amount, daemon, show};
-use crate::chain::{Auth, Backend, Bitcoind};
+use crate::chain::{Backend, Bitcoind};
 use crate::config::Config;
 use crate::control::{Check, CheckState, ClientError, ControlClient, Request, Response, one_line};
 use crate::daemon::store_of_another_chain;
@@ -195,8 +195,8 @@ fn namespaces() -> Check {
 
 fn chain(config: &Config) -> Check {
     let ask = || {
-        let auth = Auth::Cookie(config.chain.cookie.clone());
-        let backend = Bitcoind::new(&config.chain.url, auth, PATIENCE).map_err(|error| error.to_string())?;
+        let backend = Bitcoind::new(&config.chain.url, config.chain.auth.clone(), PATIENCE)
+            .map_err(|error| error.to_string())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -211,7 +211,7 @@ fn chain(config: &Config) -> Check {
         Err(error) => bad(
             "chain",
             error,
-            "check url and cookie in [chain], and that the back end runs",
+            "check url and cookie, or user and password, in [chain], and that the back end runs",
         ),
     }
 }

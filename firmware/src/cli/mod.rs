@@ -10,6 +10,7 @@
 
 mod amount;
 mod arguments;
+mod card;
 mod channel;
 mod clients;
 mod daemon;
@@ -30,7 +31,7 @@ mod update;
 
 use crate::control::{Progress, Request, Standing};
 use arguments::{
-    Arguments, Beginning, ClientsCommand, Command, PriceCommand, ReceiptsCommand, RefundCommand,
+    Arguments, Beginning, CardCommand, ClientsCommand, Command, PriceCommand, ReceiptsCommand, RefundCommand,
     WalletCommand,
 };
 use clap::{CommandFactory, Parser};
@@ -140,6 +141,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
             })?;
             output.response(&response)
         }
+        Command::Card(CardCommand::Settings(options)) => card::settings(&output, &options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "turnpike", &mut script);

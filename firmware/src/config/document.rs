@@ -17,6 +17,7 @@ pub(super) struct Document<'i> {
     text: &'i str,
     table: DeTable<'i>,
     sections: Vec<&'static str>,
+    unknown: Vec<ConfigError>,
     /// Line of every key that was read.
     pub(super) lines: BTreeMap<String, usize>,
 }
@@ -55,11 +56,12 @@ impl<'i> Document<'i> {
             text,
             table: table.into_inner(),
             sections: Vec::new(),
+            unknown: Vec::new(),
             lines: BTreeMap::new(),
         })
     }
 
-    /// Reads a section by `read` and refuses keys of it that `read` did not ask for. A section that is not there
+    /// Reads a section by `read` and notes keys of it that `read` did not ask for. A section that is not there
     /// has no keys.
     pub(super) fn section<T>(
         &mut self,
@@ -88,14 +90,16 @@ impl<'i> Document<'i> {
             lines: RefCell::default(),
         };
         let value = read(&section)?;
-        section.refuse_unknown()?;
+        let unknown = section.unknown();
         let lines = section.lines.into_inner();
+        self.unknown.extend(unknown);
         self.lines.extend(lines);
         Ok(value)
     }
 
-    /// Refuses sections that nobody read.
-    pub(super) fn finish(&self) -> Result<(), ConfigError> {
+    /// Keys and sections that nobody asked for.
+    pub(super) fn unknown(&self) -> Vec<ConfigError> {
+        let mut unknown = self.unknown.clone();
         for (key, value) in self.table.iter() {
             let name: &str = key.get_ref();
             if !self.sections.contains(&name) {
@@ -103,10 +107,10 @@ impl<'i> Document<'i> {
                     DeValue::Table(_) => "there is no such section",
                     _ => "there is no such key outside of a section",
                 };
-                return Err(self.error(key, name, what, suggestion(name, &self.sections)));
+                unknown.push(self.error(key, name, what, suggestion(name, &self.sections)));
             }
         }
-        Ok(())
+        unknown
     }
 
     fn error<T>(
@@ -185,18 +189,17 @@ impl<'i> Section<'_, 'i> {
         format!("{}.{key}", self.name)
     }
 
-    fn refuse_unknown(&self) -> Result<(), ConfigError> {
+    fn unknown(&self) -> Vec<ConfigError> {
         let known = self.known.borrow();
-        for (name, _) in self.table.iter().flat_map(|table| table.iter()) {
-            let key: &str = name.get_ref();
-            if !known.contains(&key) {
+        let keys = self.table.iter().flat_map(|table| table.keys());
+        keys.filter(|name| !known.contains(&name.get_ref().as_ref()))
+            .map(|name| {
                 let what = "there is no such key";
-                return Err(self
-                    .document
-                    .error(name, &self.dotted(key), what, suggestion(key, &known)));
-            }
-        }
-        Ok(())
+                let key = name.get_ref();
+                self.document
+                    .error(name, &self.dotted(key), what, suggestion(key, &known))
+            })
+            .collect()
     }
 }
 
@@ -315,7 +318,7 @@ impl<'d> Entry<'d, '_> {
 }
 
 /// "did you mean …", or the whole choice where nothing is near.
-fn suggestion(found: &str, known: &[&str]) -> String {
+pub(crate) fn suggestion(found: &str, known: &[&str]) -> String {
     let near = known
         .iter()
         .map(|name| (strsim::damerau_levenshtein(found, name), name))
@@ -328,7 +331,7 @@ fn suggestion(found: &str, known: &[&str]) -> String {
 }
 
 /// Line of a byte, from 1.
-fn line_of(text: &str, at: usize) -> usize {
+pub(crate) fn line_of(text: &str, at: usize) -> usize {
     let before = text.as_bytes().get(..at.min(text.len())).unwrap_or_default();
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }

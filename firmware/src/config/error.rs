@@ -16,7 +16,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(
+    pub(crate) fn new(
         path: &Path,
         line: Option<usize>,
         key: &str,
@@ -46,6 +46,14 @@ impl ConfigError {
             _ => (error.to_string(), "name a readable file with --config"),
         };
         ConfigError::new(path, None, "", what, remedy)
+    }
+
+    /// The same about another place: where an owner wrote what a program put together.
+    pub(crate) fn at(mut self, path: &Path, line: Option<usize>, key: &str) -> ConfigError {
+        path.clone_into(&mut self.path);
+        self.line = line;
+        key.clone_into(&mut self.key);
+        self
     }
 
     /// Line of the file, from 1, if the error is at one.

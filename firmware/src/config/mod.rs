@@ -16,11 +16,12 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use document::{line_of, suggestion};
 pub use error::ConfigError;
 pub use example::{example, example_on};
 pub use place::{SYSTEM, config_file, is_root, user_folder};
 
-use crate::chain::ChainName;
+use crate::chain::{Auth, ChainName};
 use crate::gate::InterfaceName;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -77,8 +78,9 @@ pub struct ChainConfig {
     pub backend: ChainBackend,
     /// `http://HOST:PORT` of its RPC.
     pub url: String,
-    /// Its cookie file. A relative path is relative to the file.
-    pub cookie: PathBuf,
+    /// How it is proved that one may ask: the cookie file, where a relative path is relative to this file, or user and
+    /// password.
+    pub auth: Auth,
     /// Which network.
     pub network: bitcoin::Network,
     /// How often it is asked for news.
@@ -193,6 +195,18 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        let (config, unknown) = read::config(path, text)?;
+        match unknown.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(config),
+        }
+    }
+
+    /// The same, with what stands there and is no key of a daemon set aside.
+    ///
+    /// # Errors
+    /// As [`Config::read`], apart from unknown sections and keys.
+    pub(crate) fn parse_known(path: &Path, text: &str) -> Result<(Config, Vec<ConfigError>), ConfigError> {
         read::config(path, text)
     }
 

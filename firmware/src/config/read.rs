@@ -6,6 +6,7 @@ use super::{
     ChainBackend, ChainConfig, ChannelConfig, ClientConfig, Config, ConfigError, DEFAULT_PORT, NodeConfig,
     PriceConfig, RelayConfig,
 };
+use crate::chain::{Auth, Bitcoind, DEFAULT_PATIENCE};
 use crate::control::Target;
 use crate::gate::InterfaceName;
 use bitcoin::Network;
@@ -41,7 +42,8 @@ const ALL_SAT: u64 = 21_000_000 * 100_000_000;
 /// Longest name of a node.
 const MAX_NAME: usize = 32;
 
-pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
+/// The configuration, and the keys that are none.
+pub(super) fn config(path: &Path, text: &str) -> Result<(Config, Vec<ConfigError>), ConfigError> {
     let mut document = Document::parse(path, text)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let node = document.section("node", |s| node(s, folder))?;
@@ -51,8 +53,8 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let channel = document.section("channel", channel)?;
     let client = document.section("client", client)?;
     let log_level = document.section("log", log)?;
-    document.finish()?;
-    Ok(Config {
+    let unknown = document.unknown();
+    let config = Config {
         node,
         chain,
         relay,
@@ -62,7 +64,8 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         log_level,
         path: path.to_owned(),
         lines: document.lines,
-    })
+    };
+    Ok((config, unknown))
 }
 
 fn node(section: &Section<'_, '_>, folder: &Path) -> Result<NodeConfig, ConfigError> {
@@ -110,14 +113,13 @@ fn chain(section: &Section<'_, '_>, folder: &Path) -> Result<ChainConfig, Config
     let url = match section.entry("url") {
         Some(entry) => {
             let url = entry.text()?;
-            let rest = url
-                .strip_prefix("http://")
-                .unwrap_or_default()
-                .trim_end_matches('/');
-            let port = rest
-                .rsplit_once(':')
-                .and_then(|(_, port)| port.parse::<u16>().ok());
-            if port.is_none() {
+            if url.contains('@') {
+                // Not repeated: there is a password in it.
+                let what = "user and password do not belong into the address";
+                return Err(entry.wrong(what, "write them as user and password"));
+            }
+            let url = url.trim_end_matches('/');
+            if Bitcoind::new(url, Auth::Cookie(PathBuf::new()), DEFAULT_PATIENCE).is_err() {
                 let what = format!("\"{url}\" is no address of a chain back end");
                 return Err(entry.wrong(what, "write it such as \"http://127.0.0.1:8332\""));
             }
@@ -126,16 +128,41 @@ fn chain(section: &Section<'_, '_>, folder: &Path) -> Result<ChainConfig, Config
         None if backend == ChainBackend::Play => format!("http://127.0.0.1:{PLAY_PORT}"),
         None => format!("http://127.0.0.1:{}", rpc_port(network)),
     };
-    let cookie = match section.entry("cookie") {
-        Some(entry) => folder.join(entry.text()?),
-        None if backend == ChainBackend::Play => folder.join(PLAY_COOKIE),
-        None => default_cookie(network),
+    let auth = match (section.entry("user"), section.entry("password")) {
+        (None, None) => Auth::Cookie(match section.entry("cookie") {
+            Some(entry) => folder.join(entry.text()?),
+            None if backend == ChainBackend::Play => folder.join(PLAY_COOKIE),
+            None => default_cookie(network),
+        }),
+        (user, password) => {
+            if let Some(cookie) = section.entry("cookie") {
+                let what = "user and password are there, too";
+                return Err(cookie.wrong(what, "remove the cookie, or user and password"));
+            }
+            let missing = |key, other: &str| {
+                let remedy = format!("write both, as in bitcoind's rpcauth, or remove {other}");
+                section.error(key, format!("{other} is there, and this key is missing"), remedy)
+            };
+            let user = user.ok_or_else(|| missing("user", "password"))?;
+            let password = password.ok_or_else(|| missing("password", "user"))?;
+            let name = user.text()?;
+            if name.contains(':') || name.chars().any(char::is_control) {
+                return Err(user.wrong(
+                    "a user has no colon and is one line",
+                    "copy it from bitcoind's rpcauth",
+                ));
+            }
+            Auth::Password {
+                user: name.to_owned(),
+                password: password.text()?.to_owned(),
+            }
+        }
     };
     let poll = section.quantity("poll", &TIME, 100..=600_000, 10_000)?;
     Ok(ChainConfig {
         backend,
         url,
-        cookie,
+        auth,
         network,
         poll: Duration::from_millis(poll),
     })

@@ -1,6 +1,7 @@
 //! Every message that an owner can meet, and the defaults that the example promises.
 
 use super::*;
+use crate::chain::Auth;
 use crate::control::Target;
 use std::net::TcpListener;
 
@@ -27,6 +28,31 @@ fn every_mistake_gives_one_line_with_file_line_key_and_remedy() {
         (
             "@x = 1\nx = 2",
             "6: this is not TOML (duplicate key): write KEY = \"VALUE\" under a [SECTION]",
+        ),
+        // Two ways to prove oneself, or half of one.
+        (
+            "@user = \"u\"",
+            " chain.password: user is there, and this key is missing: write both, as in bitcoind's rpcauth, or remove user",
+        ),
+        (
+            "@password = \"p\"",
+            " chain.user: password is there, and this key is missing: write both, as in bitcoind's rpcauth, or remove password",
+        ),
+        (
+            "@user = \"u:v\"\npassword = \"p\"",
+            "5: chain.user: a user has no colon and is one line: copy it from bitcoind's rpcauth",
+        ),
+        (
+            "@user = \"u\"\npassword = \"p\"\ncookie = \"c\"",
+            "7: chain.cookie: user and password are there, too: remove the cookie, or user and password",
+        ),
+        (
+            "@url = \"http://u:p\\u0040h:1\"",
+            "5: chain.url: user and password do not belong into the address: write them as user and password",
+        ),
+        (
+            "@url = \"http://a b:1\"",
+            "5: chain.url: \"http://a b:1\" is no address of a chain back end: write it such as \"http://127.0.0.1:8332\"",
         ),
         // Missing, unknown and misplaced keys.
         (
@@ -266,7 +292,7 @@ fn a_file_that_is_missing_or_no_text_is_named() {
 fn the_play_chain_is_found_where_it_is_started_without_options() {
     let chain = parse(HEAD).unwrap().chain;
     assert_eq!(chain.url, "http://127.0.0.1:18555");
-    assert_eq!(chain.cookie, Path::new("dir/playchain/.cookie"));
+    assert_eq!(chain.auth, Auth::Cookie("dir/playchain/.cookie".into()));
     assert_eq!(chain.network, bitcoin::Network::Regtest);
 }
 
@@ -290,7 +316,17 @@ fn every_value_arrives() {
     assert_eq!(config.node.name, "café");
     assert_eq!(config.chain.backend, ChainBackend::Bitcoind);
     assert_eq!(config.chain.url, "http://10.0.0.1:18443");
-    assert_eq!(config.chain.cookie, Path::new("/c"));
+    assert_eq!(config.chain.auth, Auth::Cookie("/c".into()));
+    let passwords = text.replace("cookie = \"/c\"", "user = \"u\"\npassword = \"p:w\"");
+    let auth = parse(&passwords).unwrap().chain.auth;
+    assert_eq!(
+        auth,
+        Auth::Password {
+            user: "u".into(),
+            password: "p:w".into()
+        }
+    );
+    assert!(!format!("{auth:?}").contains("p:w"));
     assert_eq!(config.chain.network, bitcoin::Network::Regtest);
     assert_eq!(config.chain.poll, Duration::from_secs(60));
     assert!(config.relay.enabled && !config.relay.masquerade && !config.relay.discoverable);
@@ -347,6 +383,8 @@ fn the_example_shows_the_defaults() {
         "guest_interface",
         "uplink_interface",
         "cookie = ",
+        "user = ",
+        "password = ",
     ];
     let written: String = commented
         .lines()
@@ -370,7 +408,7 @@ fn the_example_shows_the_defaults() {
                 .is_some_and(|(key, _)| !key.contains(' '))
         })
         .count();
-    assert_eq!(every_key, 2 + 5 + 7 + 7 + 7 + 9 + 1);
+    assert_eq!(every_key, 2 + 7 + 7 + 7 + 7 + 9 + 1);
 }
 
 #[test]

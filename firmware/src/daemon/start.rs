@@ -5,7 +5,7 @@ use super::core::{Ask, Core, CoreError, CoreHandle, FOLLOWER_KEY};
 use super::gatekeeper::{Gatekeeper, GuestLinks};
 use super::requests::Desk;
 use super::rows;
-use crate::chain::{Auth, Bitcoind, ChainName, ChainTask, DEFAULT_PATIENCE, FollowerConfig};
+use crate::chain::{Bitcoind, ChainName, ChainTask, DEFAULT_PATIENCE, FollowerConfig};
 use crate::config::{ChainBackend, Config, ConfigError};
 use crate::control::ControlServer;
 use crate::gate::{Gate, GatePlan, Survivor, Watcher};
@@ -266,8 +266,7 @@ fn read_keys(config: &Config) -> Result<Keys, StartError> {
 }
 
 fn backend(config: &Config) -> Result<Bitcoind, StartError> {
-    let auth = Auth::Cookie(config.chain.cookie.clone());
-    Bitcoind::new(&config.chain.url, auth, DEFAULT_PATIENCE).map_err(|e| {
+    Bitcoind::new(&config.chain.url, config.chain.auth.clone(), DEFAULT_PATIENCE).map_err(|e| {
         config
             .blame("chain.url", e, "write it as http://HOST:PORT")
             .into()

@@ -81,7 +81,7 @@ fn chain(view: &NodeView) -> Check {
         (false, BlockHeight::ZERO) => bad(
             "chain",
             "never answered since the start",
-            "check url and cookie in [chain] of turnpike.toml, and that the back end runs",
+            "check url and cookie, or user and password, in [chain] of turnpike.toml, and that the back end runs",
         ),
         (false, height) => bad(
             "chain",
