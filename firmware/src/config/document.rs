@@ -17,6 +17,7 @@ pub(super) struct Document<'i> {
     text: &'i str,
     table: DeTable<'i>,
     sections: Vec<&'static str>,
+    strict: bool,
     unknown: Vec<ConfigError>,
     /// Line of every key that was read.
     pub(super) lines: BTreeMap<String, usize>,
@@ -40,7 +41,8 @@ pub(super) struct Entry<'d, 'i> {
 }
 
 impl<'i> Document<'i> {
-    pub(super) fn parse(path: &'i Path, text: &'i str) -> Result<Document<'i>, ConfigError> {
+    /// In a strict one, what nobody asks for is an error.
+    pub(super) fn parse(path: &'i Path, text: &'i str, strict: bool) -> Result<Document<'i>, ConfigError> {
         let table = DeTable::parse(text).map_err(|error| {
             let line = error.span().map(|span| line_of(text, span.start));
             ConfigError::new(
@@ -56,13 +58,14 @@ impl<'i> Document<'i> {
             text,
             table: table.into_inner(),
             sections: Vec::new(),
+            strict,
             unknown: Vec::new(),
             lines: BTreeMap::new(),
         })
     }
 
-    /// Reads a section by `read` and notes keys of it that `read` did not ask for. A section that is not there
-    /// has no keys.
+    /// Reads a section by `read` and refuses or notes keys of it that `read` did not ask for. A section that is not
+    /// there has no keys.
     pub(super) fn section<T>(
         &mut self,
         name: &'static str,
@@ -92,14 +95,22 @@ impl<'i> Document<'i> {
         let value = read(&section)?;
         let unknown = section.unknown();
         let lines = section.lines.into_inner();
-        self.unknown.extend(unknown);
+        self.take_unknown(unknown)?;
         self.lines.extend(lines);
         Ok(value)
     }
 
-    /// Keys and sections that nobody asked for.
-    pub(super) fn unknown(&self) -> Vec<ConfigError> {
-        let mut unknown = self.unknown.clone();
+    fn take_unknown(&mut self, unknown: Vec<ConfigError>) -> Result<(), ConfigError> {
+        self.unknown.extend(unknown);
+        match self.unknown.first() {
+            Some(error) if self.strict => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keys and sections that nobody asked for; refused in a strict document.
+    pub(super) fn unknown(mut self) -> Result<Vec<ConfigError>, ConfigError> {
+        let mut unknown = Vec::new();
         for (key, value) in self.table.iter() {
             let name: &str = key.get_ref();
             if !self.sections.contains(&name) {
@@ -110,7 +121,8 @@ impl<'i> Document<'i> {
                 unknown.push(self.error(key, name, what, suggestion(name, &self.sections)));
             }
         }
-        unknown
+        self.take_unknown(unknown)?;
+        Ok(self.unknown)
     }
 
     fn error<T>(

@@ -195,11 +195,7 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
-        let (config, unknown) = read::config(path, text)?;
-        match unknown.into_iter().next() {
-            Some(error) => Err(error),
-            None => Ok(config),
-        }
+        read::config(path, text, true).map(|(config, _)| config)
     }
 
     /// The same, with what stands there and is no key of a daemon set aside.
@@ -207,7 +203,7 @@ impl Config {
     /// # Errors
     /// As [`Config::read`], apart from unknown sections and keys.
     pub(crate) fn parse_known(path: &Path, text: &str) -> Result<(Config, Vec<ConfigError>), ConfigError> {
-        read::config(path, text)
+        read::config(path, text, false)
     }
 
     /// The file.

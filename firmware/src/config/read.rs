@@ -42,9 +42,13 @@ const ALL_SAT: u64 = 21_000_000 * 100_000_000;
 /// Longest name of a node.
 const MAX_NAME: usize = 32;
 
-/// The configuration, and the keys that are none.
-pub(super) fn config(path: &Path, text: &str) -> Result<(Config, Vec<ConfigError>), ConfigError> {
-    let mut document = Document::parse(path, text)?;
+/// The configuration, and the keys that are none: an error if `strict`.
+pub(super) fn config(
+    path: &Path,
+    text: &str,
+    strict: bool,
+) -> Result<(Config, Vec<ConfigError>), ConfigError> {
+    let mut document = Document::parse(path, text, strict)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let node = document.section("node", |s| node(s, folder))?;
     let chain = document.section("chain", |s| chain(s, folder))?;
@@ -53,7 +57,8 @@ pub(super) fn config(path: &Path, text: &str) -> Result<(Config, Vec<ConfigError
     let channel = document.section("channel", channel)?;
     let client = document.section("client", client)?;
     let log_level = document.section("log", log)?;
-    let unknown = document.unknown();
+    let lines = std::mem::take(&mut document.lines);
+    let unknown = document.unknown()?;
     let config = Config {
         node,
         chain,
@@ -63,7 +68,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<(Config, Vec<ConfigError
         client,
         log_level,
         path: path.to_owned(),
-        lines: document.lines,
+        lines,
     };
     Ok((config, unknown))
 }
