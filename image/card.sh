@@ -10,7 +10,7 @@ build_card() {
 build_slot() {
     local slot=$work/slot
     mkdir -p "$slot"
-    cp "$work/Image.zst" "$work/initrd.img" "$slot/"
+    cp "$work/kernel" "$work/initrd.img" "$slot/"
     printf 'root_hash=%s\nroot_salt=%s\nroot_data_blocks=%s\nversion=%s\n' "$root_hash" "$root_salt" "$root_data_blocks" "$version" >"$slot/slot.env"
     : >"$slot/good"
 }

@@ -17,6 +17,6 @@ build_initramfs() {
     settle "$to"
     (cd "$to" && find . -mindepth 1 | sort | cpio --quiet --reproducible --create --format=newc --owner=0:0) |
         zstd -19 --quiet --no-progress --force -o "$work/initrd.img"
-    # The level that U-Boot and the Pi unpack fast; more saves little.
-    zstd -19 --quiet --no-progress --force "$pool"/usr/lib/modules/*/vmlinuz -o "$work/Image.zst"
+    # What U-Boot unpacks: gzip would be 5 MB more to load and to update, LZMA takes it some seconds more (protocol/spec/decisions/0009).
+    xz --format=lzma -9e --stdout "$pool"/usr/lib/modules/*/vmlinuz >"$work/kernel"
 }

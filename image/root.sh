@@ -29,7 +29,7 @@ BUILD_ID="$version"
 RELEASE
     settle "$root"
     rm -f "$work/root.squashfs"
-    env -u SOURCE_DATE_EPOCH mksquashfs "$root" "$work/root.squashfs" -comp zstd -Xcompression-level 19 -b 256K \
+    env -u SOURCE_DATE_EPOCH mksquashfs "$root" "$work/root.squashfs" -comp xz -b 1M \
         -all-root -noappend -no-xattrs -all-time "$SOURCE_DATE_EPOCH" -mkfs-time "$SOURCE_DATE_EPOCH" -quiet -no-progress
     add_verity
 }

@@ -57,14 +57,14 @@ for slot in ${chosen} ${spare}; do
     setenv root_hash
     if load ${devtype} ${part} ${scratch} ${slot}/slot.env; then
         env import -t ${scratch} ${filesize} root_hash root_salt root_data_blocks version
-        if load ${devtype} ${part} ${kernel_addr_r} ${slot}/Image.zst; then
+        if load ${devtype} ${part} ${kernel_addr_r} ${slot}/kernel; then
             setenv kernel_comp_size ${filesize}
             if load ${devtype} ${part} ${ramdisk_addr_r} ${slot}/initrd.img; then
                 setenv initrd ${ramdisk_addr_r}:${filesize}
                 setenv bootargs "${console} panic=5 loglevel=4 turnpike.slot=${slot} turnpike.root=${root_hash},${root_salt},${root_data_blocks} ${notes}"
+                # U-Boot's own copy of what the Pi's firmware made; the original may lie where the kernel is now.
                 fdt addr ${fdtcontroladdr}
-                if test -n "${fdt_addr}"; then fdt addr ${fdt_addr}; fi
-                fdt move ${fdt_addr} ${copy_addr} 0x40000
+                fdt move ${fdtcontroladdr} ${copy_addr} 0x100000
                 booti ${kernel_addr_r} ${initrd} ${copy_addr}
             fi
         fi
