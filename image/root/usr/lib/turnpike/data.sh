@@ -16,7 +16,7 @@ open_data() {
         return
     fi
     # Repairs without asking are those that lose nothing.
-    e2fsck -p /dev/turnpike/data >/run/log/e2fsck 2>&1
+    /usr/sbin/e2fsck -p /dev/turnpike/data >/run/log/e2fsck 2>&1
     if mount_data; then
         say "the data partition was repaired"
         check_generation
@@ -30,17 +30,18 @@ open_data() {
 }
 
 mount_data() {
-    mount -t ext4 -o $options /dev/turnpike/data /data 2>/dev/null
+    mount -t ext4 -o $options /dev/turnpike/data /data 2>/run/log/mount
 }
 
 # The file system of a fresh card. A cut anywhere here leaves the card fresh, and the next boot does it again.
 make_data() {
     say "first start: making the data partition"
-    mke2fs -q -F -t ext4 -L data -m 1 -O ^metadata_csum_seed,^orphan_file -E lazy_itable_init=1,lazy_journal_init=0,nodiscard /dev/turnpike/data >/run/log/mke2fs 2>&1
+    /usr/sbin/mke2fs -q -F -t ext4 -L data -m 1 -E lazy_itable_init=1,lazy_journal_init=0,nodiscard /dev/turnpike/data >/run/log/mke2fs 2>&1
     if ! mount_data; then
         mount -t tmpfs -o nosuid,nodev,size=25% data /data
         touch $facts/no-data
         problem data-unreadable "The data partition could not be made, so this node sells and buys nothing: the card is too small or failing. Try another card."
+        say "$(tail -n 3 /run/log/mke2fs) $(cat /run/log/mount)"
         lay_out_data
         return
     fi

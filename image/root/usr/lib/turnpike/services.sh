@@ -22,7 +22,7 @@ enable_services() {
     done
     [ -z "$guest" ] || enable guests guests "$guest"
     [ -f /run/turnpike/settings/wifi/hostapd.conf ] && enable hostapd
-    [ -f /run/turnpike/settings/wifi/wpa_supplicant.conf ] && enable wpa
+    [ -f /run/turnpike/settings/wifi/wpa_supplicant.conf ] && enable wpa wpa "$(network station)" && enable dhcp "dhcp-$(network station)" "$(network station)"
     enable klog
     enable turnpiked
     [ -s /run/turnpike/settings/authorized_keys ] && enable dropbear

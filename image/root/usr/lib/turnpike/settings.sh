@@ -19,8 +19,8 @@ setting() { # setting NAME: one value that the owner set
     cat "/run/turnpike/settings/$1" 2>/dev/null
 }
 
-network() { # network guest|uplink: the interface's name
-    sed -n "s/^$1=//p" /run/turnpike/settings/network 2>/dev/null
+network() { # network guest|uplink|access_point|station: the interface's name
+    sed -n "s/^$1 //p" /run/turnpike/settings/network 2>/dev/null
 }
 
 # REPORT.txt on the boot partition, written only when it says something new.
