@@ -113,6 +113,9 @@ pub(super) enum Command {
     Doctor,
     /// Print what happens, until Ctrl-C.
     Events,
+    /// The seed of this node.
+    #[command(subcommand)]
+    Seed(SeedCommand),
     /// What a node that runs from a card does for itself.
     #[command(subcommand)]
     Card(CardCommand),
@@ -127,6 +130,14 @@ pub(super) enum Command {
 pub(super) enum CardCommand {
     /// Read the settings on the card's open partition and write what the node's programs need; or check a file for it.
     Settings(CardOptions),
+    /// Make what is missing of this node's seed and store, without showing the words.
+    Init,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum SeedCommand {
+    /// Show the words to write down, on a terminal, after asking.
+    Show,
 }
 
 #[derive(Args, Debug)]

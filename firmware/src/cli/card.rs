@@ -2,7 +2,8 @@
 
 use super::arguments::CardOptions;
 use super::{Failure, Output};
-use crate::settings::{Finding, Interfaces, MAX_FILE, Place, Weight, check};
+use crate::card::Places;
+use crate::settings::{Finding, Interfaces, MAX_FILE, Weight, apply, check};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
@@ -17,19 +18,18 @@ pub(super) fn settings(output: &Output, options: &CardOptions) -> Result<(), Fai
         return check_file(output, file, &Interfaces::new(names.split_whitespace()));
     }
     let names = options.interfaces.clone().unwrap_or_else(present);
-    let place = Place {
+    let places = Places {
         boot: options.boot.clone(),
         data: options.data.clone(),
         run: options.run.clone(),
+        ..Places::card()
     };
-    let told = place
-        .apply(&Interfaces::new(names.split_whitespace()))
-        .map_err(|error| {
-            Failure::new(format!(
-                "{}: {error}: the node has no configuration; run as root, or name another folder with --run",
-                place.run.display()
-            ))
-        })?;
+    let told = apply(&places, &Interfaces::new(names.split_whitespace())).map_err(|error| {
+        Failure::new(format!(
+            "{}: {error}: the node has no configuration; run as root, or name another folder with --run",
+            places.run.display()
+        ))
+    })?;
     output.line(&document(&told.findings), &told.report.replace('\r', ""))
 }
 

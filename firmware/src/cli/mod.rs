@@ -23,8 +23,10 @@ mod place;
 mod price;
 mod purchase;
 mod receipt;
+mod seed;
 mod setup;
 mod show;
+mod status;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -32,7 +34,7 @@ mod update;
 use crate::control::{Progress, Request, Standing};
 use arguments::{
     Arguments, Beginning, CardCommand, ClientsCommand, Command, PriceCommand, ReceiptsCommand, RefundCommand,
-    WalletCommand,
+    SeedCommand, WalletCommand,
 };
 use clap::{CommandFactory, Parser};
 use failure::Failure;
@@ -67,7 +69,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Init(options) => setup::init(&place, &output, &options),
         Command::Restore { file } => setup::restore(&place, &output, &file),
-        Command::Status => ask(Request::Status),
+        Command::Status => status::run(&place, &output),
         Command::Discover { seconds } => ask(Request::Discover { seconds }),
         Command::Connect { relay } => {
             let Some(address) = relay.address else {
@@ -142,6 +144,8 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
             output.response(&response)
         }
         Command::Card(CardCommand::Settings(options)) => card::settings(&output, &options),
+        Command::Card(CardCommand::Init) => seed::make(&place, &output),
+        Command::Seed(SeedCommand::Show) => seed::show(&place, &output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "turnpike", &mut script);

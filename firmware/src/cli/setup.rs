@@ -145,7 +145,7 @@ pub(super) fn restore(place: &Place, output: &Output, backup: &Path) -> Result<(
 }
 
 /// Where everything of one node is, or will be.
-struct Files {
+pub(super) struct Files {
     data_dir: PathBuf,
     seed: PathBuf,
     store: PathBuf,
@@ -160,7 +160,7 @@ struct Made(Vec<PathBuf>);
 
 impl Files {
     /// `wanted` is the chain that the owner named now; it has to be that of a configuration which is there.
-    fn locate(place: &Place, wanted: Option<ChainName>) -> Result<Files, Failure> {
+    pub(super) fn locate(place: &Place, wanted: Option<ChainName>) -> Result<Files, Failure> {
         let config = place.config_path();
         let configured = config.symlink_metadata().is_ok();
         let absolute = |folder: &Path| {
@@ -218,11 +218,36 @@ impl Files {
         }
     }
 
-    fn read_seed(&self) -> Result<Seed, Failure> {
+    pub(super) fn read_seed(&self) -> Result<Seed, Failure> {
         let path = self.seed.display();
         let words = std::fs::read_to_string(&self.seed)
             .map_err(|error| Failure::new(format!("{path}: {error}: run as its owner")))?;
         parse(&Zeroizing::new(words), &path.to_string())
+    }
+
+    pub(super) fn seed(&self) -> &Path {
+        &self.seed
+    }
+
+    pub(super) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub(super) fn chain(&self) -> ChainName {
+        self.chain
+    }
+
+    /// The configuration is there.
+    pub(super) fn is_configured(&self) -> bool {
+        self.configured
+    }
+
+    pub(super) fn make_folder(&self) -> Result<(), Failure> {
+        self.folder(&mut Made::default())
     }
 
     fn folder(&self, made: &mut Made) -> Result<(), Failure> {
@@ -323,6 +348,11 @@ impl Made {
     }
 }
 
+/// A new file for its owner alone, durable with its name.
+pub(super) fn write_durably(path: &Path, parts: &[&[u8]]) -> Result<(), Failure> {
+    write_new(path, 0o600, parts, &mut Made::default())
+}
+
 fn write_new(path: &Path, mode: u32, parts: &[&[u8]], made: &mut Made) -> Result<(), Failure> {
     let io = |error: std::io::Error| {
         Failure::new(format!(
@@ -360,7 +390,7 @@ fn other(coin: CoinType) -> CoinType {
     }
 }
 
-fn fresh() -> Result<Seed, Failure> {
+pub(super) fn fresh() -> Result<Seed, Failure> {
     let mut entropy = Zeroizing::new([0; 32]);
     getrandom::fill(entropy.as_mut())
         .map_err(|error| Failure::new(format!("the system gives no random numbers: {error}: restart it")))?;
@@ -396,7 +426,7 @@ fn read_lines(input: &mut impl BufRead, words: &mut String) -> std::io::Result<u
     }
 }
 
-fn parse(words: &str, source: &str) -> Result<Seed, Failure> {
+pub(super) fn parse(words: &str, source: &str) -> Result<Seed, Failure> {
     Seed::from_words(&only_words(words)).map_err(|error| Failure::usage(format!("{source}: {error}")))
 }
 
@@ -420,15 +450,24 @@ fn only_words(text: &str) -> Zeroizing<String> {
     words
 }
 
-fn advice(words: &str) -> String {
-    let mut text = String::from("\nThe seed words. They are shown this once:\n\n");
+/// The words with their numbers, six in a row.
+pub(super) fn table(words: &str) -> Zeroizing<String> {
+    // With room for all of it, no copy is left behind by growing.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST_SEED * 32));
     for (row, line) in words.split(' ').collect::<Vec<_>>().chunks(6).enumerate() {
         for (column, word) in line.iter().enumerate() {
             text.push_str(&format!("{:>4} {word:<9}", row * 6 + column + 1));
         }
-        text = text.trim_end().to_owned();
+        let end = text.trim_end().len();
+        text.truncate(end);
         text.push('\n');
     }
+    text
+}
+
+fn advice(words: &str) -> String {
+    let mut text = String::from("\nThe seed words. They are shown this once:\n\n");
+    text.push_str(&table(words));
     text.push_str(
         "\nWrite them on paper and keep it apart from this machine. Whoever has them has the money;\n\
          if this card dies, they are all that is needed to find it again.\n",

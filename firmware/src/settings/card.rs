@@ -6,6 +6,7 @@ use super::radio::{Password, Security, channel_needs_country, is_channel};
 use super::{hexadecimal, key};
 use crate::config::suggestion;
 use crate::gate::InterfaceName;
+use crate::update::Keys;
 
 /// Longest host name that Linux takes (`HOST_NAME_MAX`), and longest part of one (RFC 1123).
 const MAX_HOSTNAME: usize = 64;
@@ -404,38 +405,30 @@ impl<'e> Section<'e> {
 
     fn update(&mut self) -> Option<Update> {
         self.here()?;
-        let mut keys: Vec<String> = Vec::new();
+        let named = self.number("threshold", "2");
+        let mut update = Update {
+            serve: self.flag("serve"),
+            ..Update::default()
+        };
         if let Some(entry) = self.entry("keys") {
             let texts = entry.texts().unwrap_or_default();
-            for (at, text) in texts.iter().map(|text| text.trim()).enumerate() {
-                if keys.iter().any(|key| key == text) {
-                    continue;
+            update.keys = texts.iter().map(|text| text.trim().to_owned()).collect();
+            let threshold = named.map(|(_, number)| usize::try_from(number).unwrap_or(0));
+            // The reader of updates judges them.
+            match Keys::new(&update.keys, threshold) {
+                Ok(keys) => update.threshold = keys.threshold(),
+                Err(what) => {
+                    self.wrong(
+                        entry,
+                        what,
+                        "write keys = [\"RW…\"] and how many of them have to sign as threshold",
+                    );
                 }
-                if !key::minisign(text) || at >= MAX_KEYS {
-                    let what = format!("key {} is no public key of minisign", at + 1);
-                    self.wrong(entry, what, "copy the line that begins with RW");
-                }
-                keys.push(text.to_owned());
             }
-            if keys.is_empty() {
-                self.wrong(entry, "a list of keys is wanted", "write keys = [\"RW…\"]");
-            }
+        } else if let Some((entry, _)) = named {
+            self.wrong(entry, "there are no keys", "write keys = [\"RW…\"] beside it");
         }
-        let mut threshold = keys.len();
-        if let Some((entry, number)) = self.number("threshold", "2") {
-            match usize::try_from(number) {
-                Ok(number) if (1..=keys.len()).contains(&number) => threshold = number,
-                _ => {
-                    let what = format!("{number} signatures cannot come from {} keys", keys.len());
-                    self.wrong(entry, what, "use a number from 1 to that of keys");
-                }
-            }
-        }
-        Some(Update {
-            keys,
-            threshold,
-            serve: self.flag("serve"),
-        })
+        Some(update)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What settings ask of a disk: small enough that a test can cut its power between any two steps.
 
+use crate::card::{Places, Writable};
 use rustix::fs::{fstatfs, syncfs};
-use rustix::mount::{MountFlags, mount_remount};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -30,8 +30,8 @@ pub(super) trait Disk {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// What is written there is there after a power cut.
     fn remembers(&self, folder: &Path) -> bool;
-    /// Runs `write` while the folder's file system may be written, and leaves it as it was.
-    fn while_writable(&self, folder: &Path, write: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
+    /// Runs `write` while the open partition may be written, and leaves it as it was.
+    fn while_writable(&self, write: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
 }
 
 /// Replaces a file as a whole: after a power cut at any time it is the old one or the new one.
@@ -53,7 +53,7 @@ pub(super) fn replace_on_open_partition(
     bytes: &[u8],
 ) -> io::Result<()> {
     let (new, path) = (new_name(folder, name), folder.join(name));
-    disk.while_writable(folder, &mut || {
+    disk.while_writable(&mut || {
         disk.remove(&new)?;
         disk.create(&new, bytes, 0o644)?;
         disk.sync(&new)?;
@@ -68,9 +68,9 @@ fn new_name(folder: &Path, name: &str) -> std::path::PathBuf {
 }
 
 /// The machine's own.
-pub(super) struct System;
+pub(super) struct System<'p>(pub(super) &'p Places);
 
-impl Disk for System {
+impl Disk for System<'_> {
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         // A device or pipe of that name would be waited for.
@@ -139,38 +139,8 @@ impl Disk for System {
         kind.is_ok_and(|kind| !FORGETFUL.contains(&(kind as u32)))
     }
 
-    fn while_writable(&self, folder: &Path, write: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
-        let Some(flags) = read_only_mount(folder) else {
-            return write();
-        };
-        mount_remount(folder, flags - MountFlags::RDONLY, "")?;
-        let written = write();
-        // Also where it failed: a partition that stays writable is the worse fault.
-        let closed = mount_remount(folder, flags, "");
-        written.and(closed.map_err(io::Error::from))
+    fn while_writable(&self, write: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        let _writable = Writable::open(self.0)?;
+        write()
     }
-}
-
-/// The flags of the mount at this folder, if there is one and it is read-only.
-fn read_only_mount(folder: &Path) -> Option<MountFlags> {
-    let folder = folder.canonicalize().ok()?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    // The last one covers the others.
-    let mount = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .rfind(|fields| fields.get(4).is_some_and(|at| Path::new(at) == folder))?;
-    let flags = mount.get(5)?.split(',').fold(MountFlags::empty(), |flags, word| {
-        flags
-            | match word {
-                "ro" => MountFlags::RDONLY,
-                "nosuid" => MountFlags::NOSUID,
-                "nodev" => MountFlags::NODEV,
-                "noexec" => MountFlags::NOEXEC,
-                "noatime" => MountFlags::NOATIME,
-                "relatime" => MountFlags::RELATIME,
-                _ => MountFlags::empty(),
-            }
-    });
-    flags.contains(MountFlags::RDONLY).then_some(flags)
 }

@@ -1,7 +1,7 @@
-//! Public keys that an owner gives, by their shape: of people who may log in, and of who may update.
+//! Public keys of SSH, by their shape.
 
 use bitcoin::base64::Engine as _;
-use bitcoin::base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use bitcoin::base64::engine::general_purpose::STANDARD;
 
 /// Kinds of SSH keys that today's servers take, each with the number of its parts after the kind.
 const SSH_KINDS: [(&str, usize); 7] = [
@@ -17,8 +17,6 @@ const SSH_KINDS: [(&str, usize); 7] = [
 const ED25519: usize = 32;
 /// Longest line; RSA keys of 16,384 bits have 2,800 characters.
 const MAX_LINE: usize = 8 * 1024;
-/// Bytes of a minisign public key: `Ed`, 8 of its number, 32 of the key.
-const MINISIGN: usize = 42;
 
 /// Reads one line of an `authorized_keys` file without options.
 ///
@@ -80,12 +78,6 @@ fn fields(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
         bytes = rest.get(length..)?;
     }
     Some(fields)
-}
-
-/// Whether this is a public key of minisign, as the second line of its file has it.
-pub(super) fn minisign(text: &str) -> bool {
-    let bytes = STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text));
-    bytes.is_ok_and(|bytes| bytes.len() == MINISIGN && bytes.starts_with(b"Ed"))
 }
 
 #[cfg(test)]
@@ -176,20 +168,5 @@ mod tests {
             assert!(what.contains(reason), "{line}: {what}");
         }
         assert_eq!(ssh(&format!("{ED} a\u{1b}[2Jb")).unwrap(), format!("{ED} a[2Jb"));
-    }
-
-    #[test]
-    fn minisign_keys_have_their_length_and_mark() {
-        // The key that minisign's own manual signs with.
-        assert!(minisign(
-            "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"
-        ));
-        for bad in [
-            "",
-            "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO",
-            "UWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3",
-        ] {
-            assert!(!minisign(bad), "{bad}");
-        }
     }
 }

@@ -29,28 +29,19 @@ pub use finding::{Finding, Weight};
 pub use source::{Kind, MAX_FILE};
 pub use wiring::Interfaces;
 
+use crate::card::{Places, ProblemCode, Problems};
+use crate::config::ConfigError;
 use choice::{Choice, Machine, Version, Versions, choose};
 use disk::{Disk, System};
 use source::Source;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use stored::Folders;
 
 /// The owner's file.
 pub const OWN: &str = "turnpike.toml";
 /// Raspberry Pi Imager's.
 pub const PRESEED: &str = "rpi-preseed.toml";
-
-/// Where a card's folders are.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Place {
-    /// The open partition.
-    pub boot: PathBuf,
-    /// The data partition.
-    pub data: PathBuf,
-    /// What comes out.
-    pub run: PathBuf,
-}
 
 /// What a boot said about the settings.
 #[derive(Clone, PartialEq, Debug)]
@@ -61,91 +52,71 @@ pub struct Told {
     pub report: String,
 }
 
-impl Place {
-    /// Reads the settings and writes what the node's programs need. Whatever is wrong with the owner's files, there is
-    /// a configuration afterwards.
-    ///
-    /// # Errors
-    /// Only if the files cannot be written below `run`.
-    pub fn apply(&self, interfaces: &Interfaces) -> io::Result<Told> {
-        self.apply_on(&System, interfaces)
-    }
+/// Reads the settings and writes what the node's programs need. Whatever is wrong with the owner's files, there is a
+/// configuration afterwards.
+///
+/// # Errors
+/// Only if the files cannot be written below `run`.
+pub fn apply(places: &Places, interfaces: &Interfaces) -> io::Result<Told> {
+    apply_on(&System(places), places, interfaces)
+}
 
-    fn apply_on(&self, disk: &dyn Disk, interfaces: &Interfaces) -> io::Result<Told> {
-        let stored = self.data.join("settings");
-        // Where this fails nothing can be kept: the settings count all the same.
-        let folder = disk.make_folder(&stored);
-        let folders = Folders {
-            boot: &self.boot,
-            stored: &stored,
-        };
-        let mut said = Vec::new();
-        let files = Kind::ALL.map(|kind| {
-            let found = kind.find(disk, &self.boot);
-            said.extend(found.findings);
-            let versions = stored::versions(disk, &folders, kind, found.source);
-            if found.missing && versions.last_good.is_some() {
-                let what = "there is no such file; the last good one counts";
-                let remedy = "to begin anew, write one with a # in it";
-                let line =
-                    crate::config::ConfigError::new(Path::new(kind.stored_name()), None, "", what, remedy);
-                said.push(Finding::whole(Weight::Note, kind, line));
-            }
-            versions
-        });
-        let (data_dir, config) = (self.data.join("turnpike"), self.run.join(OWN));
-        let machine = Machine {
-            interfaces,
-            data_dir: &data_dir,
-            config: &config,
-        };
-        let mut choice = choose(&files, said, &machine);
-        let kept = folder.and_then(|()| self.keep(disk, &folders, &files, &choice));
-        if let Err(error) = kept {
-            let what = format!("these settings could not be kept: {error}");
-            let remedy = "secrets stay on this partition; if it stays so, replace the card";
-            choice
-                .findings
-                .push(Finding::outcome(Weight::Odd, "", what, remedy));
+fn apply_on(disk: &dyn Disk, places: &Places, interfaces: &Interfaces) -> io::Result<Told> {
+    let stored = places.settings();
+    // Where this fails nothing can be kept: the settings count all the same.
+    let folder = disk.make_folder(&stored);
+    let folders = Folders {
+        boot: &places.boot,
+        stored: &stored,
+    };
+    let mut said = Vec::new();
+    let files = Kind::ALL.map(|kind| {
+        let found = kind.find(disk, &places.boot);
+        said.extend(found.findings);
+        let versions = stored::versions(disk, &folders, kind, found.source);
+        if found.missing && versions.last_good.is_some() {
+            let what = "there is no such file; the last good one counts";
+            let remedy = "to begin anew, write one with a # in it";
+            let line = ConfigError::new(Path::new(kind.stored_name()), None, "", what, remedy);
+            said.push(Finding::whole(Weight::Note, kind, line));
         }
-        let report = report::text(&choice, &self.other_problems());
-        output::write(&self.run, &choice.settings, &choice.findings, &report)?;
-        Ok(Told {
-            findings: choice.findings,
-            report,
-        })
+        versions
+    });
+    let (data_dir, config) = (places.data.join("turnpike"), places.run.join(OWN));
+    let machine = Machine {
+        interfaces,
+        data_dir: &data_dir,
+        config: &config,
+    };
+    let mut choice = choose(&files, said, &machine);
+    if let Err(error) = folder.and_then(|()| keep(disk, &folders, &files, &choice)) {
+        let what = format!("these settings could not be kept: {error}");
+        let remedy = "secrets stay on this partition; if it stays so, replace the card";
+        choice
+            .findings
+            .push(Finding::outcome(Weight::Odd, "", what, remedy));
     }
+    let mut others = Problems::of(places).list();
+    others.retain(|problem| {
+        !output::PROBLEMS
+            .map(ProblemCode::name)
+            .contains(&problem.code.as_str())
+    });
+    let report = report::text(&choice, &others);
+    output::write(places, &choice.settings, &choice.findings, &report)?;
+    Ok(Told {
+        findings: choice.findings,
+        report,
+    })
+}
 
-    fn keep(
-        &self,
-        disk: &dyn Disk,
-        folders: &Folders<'_>,
-        files: &[Versions; 2],
-        choice: &Choice,
-    ) -> io::Result<()> {
-        for (versions, version) in files.iter().zip(choice.versions) {
-            if version == Version::Current {
-                stored::keep(disk, folders, versions)?;
-            }
+fn keep(disk: &dyn Disk, folders: &Folders<'_>, files: &[Versions; 2], choice: &Choice) -> io::Result<()> {
+    for (versions, version) in files.iter().zip(choice.versions) {
+        if version == Version::Current {
+            stored::keep(disk, folders, versions)?;
         }
-        Ok(())
     }
-
-    /// Problems that others have reported by now: name and text of each.
-    fn other_problems(&self) -> Vec<(String, String)> {
-        let files = std::fs::read_dir(self.run.join("problems")).into_iter().flatten();
-        let mut problems: Vec<_> = files
-            .filter_map(|file| {
-                let path = file.ok()?.path();
-                let code = path.file_name()?.to_str()?.to_owned();
-                let text = std::fs::read_to_string(&path).ok()?;
-                Some((code, crate::control::one_line(&text)))
-            })
-            .filter(|(code, _)| !code.starts_with("settings") && !code.starts_with('.'))
-            .collect();
-        problems.sort();
-        problems
-    }
+    Ok(())
 }
 
 /// What a node would say about this file, if it had no other one: for owners who write it on a desktop. Secrets that

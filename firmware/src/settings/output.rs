@@ -5,6 +5,7 @@ use super::choice::Settings;
 use super::entry::quoted;
 use super::finding::{Finding, Weight};
 use super::radio;
+use crate::card::{Places, ProblemCode, Problems};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -13,14 +14,23 @@ use std::path::Path;
 /// Name of a node that was given none.
 pub(super) const HOSTNAME: &str = "turnpike";
 
+/// The problems that settings can be.
+pub(super) const PROBLEMS: [ProblemCode; 2] = [ProblemCode::Settings, ProblemCode::SettingsGarbage];
+
 /// Writes all of them below `run`, and removes those that these settings do not ask for.
 ///
 /// # Errors
 /// The file system's.
-pub(super) fn write(run: &Path, settings: &Settings, findings: &[Finding], report: &str) -> io::Result<()> {
+pub(super) fn write(
+    places: &Places,
+    settings: &Settings,
+    findings: &[Finding],
+    report: &str,
+) -> io::Result<()> {
+    let run = &places.run;
     let folder = run.join("settings");
-    let (wifi, problems) = (folder.join("wifi"), run.join("problems"));
-    for folder in [run, &folder, &problems] {
+    let wifi = folder.join("wifi");
+    for folder in [run, &folder] {
         make(folder, 0o755)?;
     }
     make(&wifi, 0o700)?;
@@ -51,10 +61,15 @@ pub(super) fn write(run: &Path, settings: &Settings, findings: &[Finding], repor
         .and_then(|it| it.serve)
         .map(|serve| line(&serve.to_string()));
     put(&folder, "update-serve", 0o644, serve)?;
-    let garbage = problem(findings, |weight| weight == Weight::Garbage);
-    put(&problems, "settings-garbage", 0o644, garbage)?;
-    let wrong = problem(findings, |weight| matches!(weight, Weight::Wrong | Weight::Odd));
-    put(&problems, "settings", 0o644, wrong)?;
+    let problems = Problems::of(places);
+    for code in PROBLEMS {
+        let garbage = code == ProblemCode::SettingsGarbage;
+        let of = |weight| weight != Weight::Note && (weight == Weight::Garbage) == garbage;
+        match problem(findings, of) {
+            Some(text) => problems.report(code, &text)?,
+            None => problems.clear(code)?,
+        }
+    }
     put(run, "REPORT.txt", 0o644, Some(report.to_owned()))
 }
 
@@ -68,8 +83,8 @@ fn problem(findings: &[Finding], of: impl Fn(Weight) -> bool) -> Option<String> 
     let mut lines = findings.iter().filter(|finding| of(finding.weight));
     let first = lines.next()?;
     Some(match lines.count() {
-        0 => format!("{first}\n"),
-        more => format!("{first} (and {more} more: see REPORT.txt)\n"),
+        0 => first.to_string(),
+        more => format!("{first} (and {more} more: see REPORT.txt)"),
     })
 }
 

@@ -135,3 +135,171 @@ fn digits(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    /// Passwords of which each has something that a file could take for its own.
+    const WORDS: [&str; 8] = [
+        "abc def gh",
+        " spaces at both ends ",
+        "a\"b\"c\"d\"",
+        "\"quoted all over\"",
+        "# no comment # at all",
+        "back\\slash\\n|mac=00|id=x",
+        "12345678",
+        "ssid=evil}network={",
+    ];
+
+    fn program(name: &str) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+        folders
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file())
+    }
+
+    /// What the program says about a file before it finds that there is no such interface.
+    fn said(program: &Path, before: &[&str], text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("its.conf");
+        std::fs::write(&file, text).unwrap();
+        let output = Command::new(program).args(before).arg(&file).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        let pairs: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        pairs.join(" ")
+    }
+
+    #[test]
+    fn wpa_supplicant_reads_what_was_meant() {
+        let Some(program) = program("wpa_supplicant") else {
+            println!("skipped: no wpa_supplicant, so its file was not judged");
+            return;
+        };
+        let read = |text: &str| {
+            said(
+                &program,
+                &["-K", "-dd", "-Dwired", "-i", "turnpike-none", "-c"],
+                text,
+            )
+        };
+        let broken = read("network={\n\tpsk=\"short\"\n}\n");
+        assert!(
+            broken.contains("Failed to read or parse configuration"),
+            "{broken}"
+        );
+        let wifi = |security, password| Wifi {
+            ssid: b"Caf\xc3\xa9 \"x\" # \xff".to_vec(),
+            password,
+            security,
+            hidden: true,
+            interface: None,
+        };
+        let mut files: Vec<_> = WORDS
+            .iter()
+            .flat_map(|words| {
+                [Security::Wpa2, Security::Wpa3].map(|security| (security, Password::new(words)))
+            })
+            .collect();
+        files.push((Security::Wpa2, Password::new(&"aB".repeat(32))));
+        files.push((Security::Open, None));
+        files.push((Security::Owe, None));
+        for (security, password) in files {
+            let said = read(&wpa_supplicant(&wifi(security, password.clone()), Some("DE")));
+            assert!(
+                !said.contains("Line ") || !said.contains("Failed to read"),
+                "{security:?}: {said}"
+            );
+            assert!(
+                said.contains("country='DE'") && said.contains("scan_ssid=1"),
+                "{said}"
+            );
+            assert!(said.contains(&hex(b"Caf\xc3\xa9 \"x\" #")), "{said}");
+            match password {
+                // Hexadecimal beside the characters, sixteen in a line.
+                Some(Password::Words(words)) => {
+                    let start = &words.as_bytes()[..words.len().min(16)];
+                    let line = format!("PSK (ASCII passphrase) - hexdump_ascii(len={})", words.len());
+                    assert!(
+                        said.contains(&line) && said.contains(&hex(start)),
+                        "{words}: {said}"
+                    );
+                }
+                Some(Password::Key(_)) => {
+                    let line = format!("PSK - hexdump(len=32): {}", hex(&[0xab; 32]));
+                    assert!(said.contains(&line), "{said}");
+                }
+                None => assert!(!said.contains("PSK"), "{said}"),
+            }
+        }
+    }
+
+    #[test]
+    fn hostapd_reads_every_line() {
+        let Some(program) = program("hostapd") else {
+            println!("skipped: no hostapd, so its file was not judged");
+            return;
+        };
+        let interface: InterfaceName = "turnpike-none".parse().unwrap();
+        let mut offers: Vec<_> = WORDS
+            .iter()
+            .flat_map(|words| {
+                [Security::Wpa2, Security::Wpa3].map(|security| (security, Password::new(words), 6))
+            })
+            .collect();
+        offers.push((Security::Wpa2, Password::new(&"aB".repeat(32)), 13));
+        offers.push((Security::Open, None, 1));
+        offers.push((Security::Owe, None, 36));
+        let mut judged = 0;
+        for (security, password, channel) in offers {
+            let offer = AccessPoint {
+                interface: None,
+                ssid: b"Caf\xc3\xa9 \"x\" # \xff".to_vec(),
+                channel,
+                security,
+                password,
+            };
+            let text = hostapd(&offer, &interface, Some("DE"));
+            let heard = said(&program, &[], &text);
+            assert!(
+                !heard.contains("Line ") && !heard.contains("errors found"),
+                "{text}\n{heard}"
+            );
+            // It stops at the radio, not before.
+            assert!(heard.contains("nl80211"), "{heard}");
+            // With a value that it does not take it says so.
+            let heard = said(&program, &[], &text.replace("channel=", "channel=x\nchanel="));
+            assert!(heard.contains("errors found in configuration file"), "{heard}");
+            judged += 1;
+        }
+        assert_eq!(judged, 2 * WORDS.len() + 3);
+    }
+
+    #[test]
+    fn passwords_have_their_length_and_letters() {
+        for good in WORDS
+            .iter()
+            .map(|words| (*words).to_owned())
+            .chain(["x".repeat(63), "0f".repeat(32)])
+        {
+            assert!(Password::new(&good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "1234567",
+            "caf\u{e9} caf\u{e9}",
+            "1234567\n",
+            "1234567\t",
+            &"x".repeat(64),
+            &"x".repeat(65),
+        ] {
+            assert!(Password::new(bad).is_none(), "{bad}");
+        }
+    }
+}

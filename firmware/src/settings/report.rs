@@ -4,10 +4,11 @@ use super::choice::{Choice, Settings, Version};
 use super::finding::{Finding, Weight};
 use super::output::HOSTNAME;
 use super::source::Kind;
+use crate::card::Problem;
 use std::fmt::Write as _;
 
 /// The report. No time is in it: the same settings give the same text.
-pub(super) fn text(choice: &Choice, others: &[(String, String)]) -> String {
+pub(super) fn text(choice: &Choice, others: &[Problem]) -> String {
     let mut text = String::from("What this node made of the settings on this partition.\n\n");
     for kind in Kind::ALL {
         let _ = writeln!(text, "{}", used(kind, choice.versions[kind as usize]));
@@ -30,8 +31,8 @@ pub(super) fn text(choice: &Choice, others: &[(String, String)]) -> String {
     if !others.is_empty() {
         text.push_str("\nOther problems of this node:\n");
     }
-    for (code, line) in others {
-        let _ = writeln!(text, "- {code}: {line}");
+    for problem in others {
+        let _ = writeln!(text, "- {}: {}", problem.code, problem.text);
     }
     text.push_str(&next(&choice.settings));
     // Windows' older editors know no other end of a line.

@@ -6,6 +6,7 @@ use crate::config::Config;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJf5Df4u5bIJjCUtxZxW8bJuvQhUeuK2I4yJX0kXl1eH me";
 const OTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB";
@@ -32,13 +33,8 @@ impl Card {
         card
     }
 
-    fn place(&self) -> Place {
-        let below = |name| self.folder.path().join(name);
-        Place {
-            boot: below("boot"),
-            data: below("data"),
-            run: below("run"),
-        }
+    fn place(&self) -> Places {
+        Places::under(self.folder.path())
     }
 
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
@@ -50,10 +46,7 @@ impl Card {
     }
 
     fn boot_on(&self, interfaces: &str) -> Told {
-        let told = self
-            .place()
-            .apply(&Interfaces::new(interfaces.split(' ')))
-            .unwrap();
+        let told = apply(&self.place(), &Interfaces::new(interfaces.split(' '))).unwrap();
         // Whatever happened, the daemon gets what it reads.
         self.config();
         told
@@ -91,7 +84,7 @@ fn a_card_without_settings_asks_for_an_address_and_says_what_to_write() {
     assert_eq!(lines(&told), "");
     assert_eq!(card.setting("hostname"), "turnpike");
     assert_eq!(card.setting("authorized_keys"), "");
-    assert_eq!(card.setting("network"), "uplink eth0");
+    assert_eq!(card.setting("network"), "uplink=eth0");
     assert!(!card.config().relay.enabled);
     for word in [
         "[system]\r\nssh_keys",
@@ -126,7 +119,7 @@ fn what_the_owner_writes_reaches_the_daemon_and_the_scripts() {
     assert_eq!(card.setting("authorized_keys"), KEY);
     assert_eq!(
         card.setting("network"),
-        "uplink eth0\nguest wlan0\naccess_point wlan0"
+        "uplink=eth0\nguest=wlan0\naccess_point=wlan0"
     );
     assert!(card.setting("update-keys.toml").ends_with("threshold = 1"));
     assert_eq!(card.setting("update-serve"), "true");
@@ -182,7 +175,7 @@ fn imagers_file_is_read_and_the_owners_wins() {
     assert!(!said.contains("$5$x") && !told.report.contains("$5$x"));
     assert_eq!(card.setting("hostname"), "imager");
     assert_eq!(card.setting("authorized_keys"), KEY);
-    assert_eq!(card.setting("network"), "uplink wlan0\nstation wlan0");
+    assert_eq!(card.setting("network"), "uplink=wlan0\nstation=wlan0");
     let supplicant = card.setting("wifi/wpa_supplicant.conf");
     for line in [
         "country=GB",
@@ -591,7 +584,7 @@ impl Disk for Fragile {
     fn remembers(&self, _: &Path) -> bool {
         !self.forgets
     }
-    fn while_writable(&self, _: &Path, write: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+    fn while_writable(&self, write: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         write()
     }
 }
@@ -600,10 +593,9 @@ impl Disk for Fragile {
 /// then. Gives the number of these second boots.
 fn cut_everywhere(disk: &Fragile, wanted: &str, unwanted: Option<&str>) -> usize {
     let folder = tempfile::tempdir().unwrap();
-    let place = Place {
-        boot: "/boot".into(),
-        data: "/data".into(),
+    let place = Places {
         run: folder.path().join("run"),
+        ..Places::card()
     };
     let interfaces = Interfaces::new(["eth0", "wlan0"]);
     let whole = disk.text("/boot/turnpike.toml").unwrap();
@@ -614,7 +606,7 @@ fn cut_everywhere(disk: &Fragile, wanted: &str, unwanted: Option<&str>) -> usize
     for steps in 0.. {
         let cut = disk.clone();
         cut.left.set(steps);
-        place.apply_on(&cut, &interfaces).unwrap();
+        apply_on(&cut, &place, &interfaces).unwrap();
         let finished = cut.left.get() > 0;
         for found in cut.after() {
             boots += 1;
@@ -632,7 +624,7 @@ fn cut_everywhere(disk: &Fragile, wanted: &str, unwanted: Option<&str>) -> usize
                 boot == whole || data.as_deref() == Some(&whole),
                 "the secret is lost after {steps} steps"
             );
-            let told = place.apply_on(&found, &interfaces).unwrap();
+            let told = apply_on(&found, &place, &interfaces).unwrap();
             assert_eq!(lines(&told), "", "after {steps} steps");
             assert!(supplicant().contains(wanted), "after {steps} steps");
             assert!(unwanted.is_none_or(|old| !supplicant().contains(old)));
@@ -682,12 +674,11 @@ fn nothing_is_moved_into_ram() {
         ..Fragile::with(&[("/boot/turnpike.toml", first)])
     };
     let folder = tempfile::tempdir().unwrap();
-    let place = Place {
-        boot: "/boot".into(),
-        data: "/data".into(),
+    let place = Places {
         run: folder.path().join("run"),
+        ..Places::card()
     };
-    place.apply_on(&disk, &Interfaces::new(["wlan0"])).unwrap();
+    apply_on(&disk, &place, &Interfaces::new(["wlan0"])).unwrap();
     assert_eq!(disk.text("/boot/turnpike.toml").unwrap(), first);
     assert_eq!(disk.text("/data/settings/turnpike.toml"), None);
 }
@@ -720,10 +711,9 @@ fn whatever_stands_in_the_files_there_is_a_configuration() {
         ),
     ];
     let folder = tempfile::tempdir().unwrap();
-    let place = Place {
-        boot: "/boot".into(),
-        data: "/data".into(),
+    let place = Places {
         run: folder.path().join("run"),
+        ..Places::card()
     };
     let mut dice = Dice(0x7470_696b);
     for round in 0..400 {
@@ -758,14 +748,10 @@ fn whatever_stands_in_the_files_there_is_a_configuration() {
                 disk.create(Path::new(path), &file(&mut dice), 0).unwrap();
             }
         }
-        let told = place
-            .apply_on(&disk, &Interfaces::new(["eth0", "wlan0"]))
-            .unwrap();
+        let told = apply_on(&disk, &place, &Interfaces::new(["eth0", "wlan0"])).unwrap();
         let config = Config::read(&place.run.join(OWN));
         assert!(config.is_ok(), "round {round}: {config:?}");
-        let again = place
-            .apply_on(&disk, &Interfaces::new(["eth0", "wlan0"]))
-            .unwrap();
+        let again = apply_on(&disk, &place, &Interfaces::new(["eth0", "wlan0"])).unwrap();
         assert_eq!(again.findings.len(), told.findings.len(), "round {round}");
         let at = disk.at(Path::new("/boot/turnpike.toml"));
         if let Ok(at) = at {

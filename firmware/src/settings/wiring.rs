@@ -138,7 +138,7 @@ impl Wiring {
         (wiring, findings)
     }
 
-    /// Lines `ROLE INTERFACE`.
+    /// Lines `ROLE=INTERFACE`.
     pub(super) fn lines(&self) -> String {
         let uplink = self.uplink.iter().map(|name| ("uplink", name));
         let guest = self.guest.iter().map(|name| ("guest", name));
@@ -148,7 +148,7 @@ impl Wiring {
             .chain(guest)
             .chain(station)
             .chain(access_point)
-            .map(|(role, name)| format!("{role} {name}\n"))
+            .map(|(role, name)| format!("{role}={name}\n"))
             .collect()
     }
 }

@@ -82,6 +82,15 @@ pub fn chain_of(journal: &[impl AsRef<[u8]>]) -> Result<Option<BlockHash>, Walle
     Ok(entry.bdk.local_chain.blocks.get(&0).copied().flatten())
 }
 
+/// Whether no transaction of the wallet's was ever seen, and no coin set aside.
+///
+/// # Errors
+/// As [`chain_of`].
+pub fn is_untouched(journal: &[impl AsRef<[u8]>]) -> Result<bool, WalletError> {
+    let entry = Entry::read(journal)?;
+    Ok(entry.bdk.tx_graph.txs.is_empty() && entry.reserved.is_empty())
+}
+
 /// Joins a journal into a single entry that means the same and is shorter. The caller may store it in place of the
 /// old ones, at a start for example.
 ///

@@ -17,5 +17,5 @@ mod tests;
 
 pub use error::WalletError;
 pub use fund::FundingTransaction;
-pub use journal::{chain_of, merge};
+pub use journal::{chain_of, is_untouched, merge};
 pub use state::{Balance, Wallet, WalletKeys};
