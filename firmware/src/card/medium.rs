@@ -79,7 +79,7 @@ fn unfinished(path: &Path) -> PathBuf {
 fn make_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.exists() => {
-            fs::create_dir(folder)?;
+            fs::create_dir_all(folder)?;
             sync_folder(folder)
         }
         _ => Ok(()),

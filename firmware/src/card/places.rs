@@ -94,6 +94,11 @@ impl Places {
         self.data.join("settings")
     }
 
+    /// Update keys that the owner's settings name, as of this boot.
+    pub fn owner_keys(&self) -> PathBuf {
+        self.run.join("settings").join("update-keys.toml")
+    }
+
     /// The daemon's store.
     pub fn store(&self) -> PathBuf {
         self.data.join("turnpike").join("store.redb")

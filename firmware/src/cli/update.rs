@@ -5,14 +5,15 @@ use super::output::Output;
 use crate::card::{Disk, Places};
 use crate::store::{FORMAT, OLDEST_FORMAT};
 use crate::update::{
-    Commit, FileSource, Layout, Manifest, ManifestFacts, Source, Status, Step, UpdateError, Verdict, apply,
-    commit, fail, rollback, settle,
+    Applied, Commit, FileSource, HttpSource, Layout, Manifest, ManifestFacts, Serve, Source, Status, Step,
+    Taken, UpdateError, Verdict, apply, commit, fail, rollback, settle, take_from_boot, update_line,
 };
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Largest signature file that is read, bytes; a longer one is none.
@@ -42,7 +43,7 @@ pub(super) enum UpdateCommand {
     Status,
     /// Bring an update into the slot that does not run, and start that one next, on trial.
     Apply {
-        /// A bundle: a file.
+        /// A bundle: a file, or an address such as http://192.0.2.1:7480/update.tpu.
         source: String,
     },
     /// Start the other slot next, on trial.
@@ -54,8 +55,15 @@ pub(super) enum UpdateCommand {
         /// What is wrong, in one sentence.
         reason: String,
     },
-    /// Record how a trial ended, after a restart. For the services of the card.
-    Settle,
+    /// Once per boot: record how a trial ended, then take a bundle that lies on the boot partition. Status 3: restart now,
+    /// another slot is to start.
+    Boot,
+    /// Give the running firmware to other nodes, until it is stopped.
+    Serve {
+        /// Where to listen.
+        #[arg(long, value_name = "ADDRESS", default_value = "[::]:7480")]
+        listen: SocketAddr,
+    },
     /// Write the manifest of an update.
     #[command(after_help = PACK_EXAMPLES, disable_version_flag = true)]
     Manifest(ManifestOptions),
@@ -147,7 +155,7 @@ pub(super) fn run(output: &Output, options: UpdateOptions) -> Result<(), Failure
             bring(&places, output, &source, bundle.as_mut())
         }
         UpdateCommand::Rollback => {
-            let (slot, version) = rollback(&places)?;
+            let (slot, version) = rollback(&places, &mut Disk)?;
             output.line(
                 &json!({ "slot": slot, "version": version }),
                 &format!(
@@ -156,7 +164,7 @@ pub(super) fn run(output: &Output, options: UpdateOptions) -> Result<(), Failure
                 ),
             )
         }
-        UpdateCommand::Commit => match commit(&places)? {
+        UpdateCommand::Commit => match commit(&places, &mut Disk)? {
             Commit::Done(slot) => output.line(
                 &json!({ "committed": slot }),
                 &format!("slot {} is good", slot.name()),
@@ -164,22 +172,22 @@ pub(super) fn run(output: &Output, options: UpdateOptions) -> Result<(), Failure
             Commit::NoTrial => output.line(&json!({ "committed": null }), "no trial is under way"),
         },
         UpdateCommand::Fail { reason } => {
-            let slot = fail(&places, &reason)?;
+            let slot = fail(&places, &reason, &mut Disk)?;
             output.line(
                 &json!({ "failed": slot }),
                 &format!("slot {} is given up at the next restart", slot.name()),
             )
         }
-        UpdateCommand::Settle => match settle(&places)? {
-            Verdict::Nothing => output.line(&json!({ "settled": null }), "nothing ended"),
-            Verdict::Committed(outcome) => {
-                output.line(&json!({ "settled": outcome }), "the update is committed")
-            }
-            Verdict::RolledBack(outcome) => output.line(
-                &json!({ "settled": outcome }),
-                &format!("the update was rolled back: {}", outcome.reason),
-            ),
-        },
+        UpdateCommand::Boot => boot(&places, output),
+        UpdateCommand::Serve { listen } => {
+            let serve = Serve::bind(&places, listen)?;
+            let address = serve.address();
+            output.line(
+                &json!({ "address": address, "version": serve.version() }),
+                &format!("version {} is at http://{address}/update.tpu", serve.version()),
+            )?;
+            Err(Failure::new(serve.run()))
+        }
         UpdateCommand::Manifest(options) => manifest(output, &options),
         UpdateCommand::Pack(options) => pack(output, &options),
         UpdateCommand::SlotEnv { manifest, out } => {
@@ -198,44 +206,104 @@ impl From<UpdateError> for Failure {
 }
 
 fn open(source: &str) -> Result<Box<dyn Source>, Failure> {
-    Ok(Box::new(
-        FileSource::open(Path::new(source)).map_err(Failure::new)?,
-    ))
+    let opened: Result<Box<dyn Source>, _> =
+        match source.starts_with("http://") || source.starts_with("https://") {
+            true => HttpSource::open(source).map(|source| Box::new(source) as Box<dyn Source>),
+            false => FileSource::open(Path::new(source)).map(|source| Box::new(source) as Box<dyn Source>),
+        };
+    opened.map_err(Failure::new)
 }
 
 fn bring(places: &Places, output: &Output, name: &str, source: &mut dyn Source) -> Result<(), Failure> {
-    let bar = match output.bar() {
-        true => ProgressBar::no_length().with_style(
-            ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
-        ),
-        false => ProgressBar::hidden(),
-    };
-    let mut say = |step| match step {
-        Step::Checked { version, slot, bytes } => {
-            bar.set_length(bytes);
-            output.note(&format!(
-                "version {version} is signed and fits; it goes into slot {}",
-                slot.name()
-            ));
-        }
-        Step::Brought { bytes, .. } => bar.inc(bytes),
-        Step::ReadingBack => bar.set_message("reading back"),
-    };
-    let applied = apply(places, name, source, &mut Disk, &mut say);
-    bar.finish_and_clear();
+    let bar = Bar::new(output);
+    let applied = apply(places, name, source, &mut Disk, &mut |step| bar.step(step));
+    bar.end();
     let applied = applied?;
-    output.line(
-        &applied,
-        &format!(
-            "version {} ({}) is in slot {} and starts next, on trial ({} bytes came from the source, {} were there): restart",
-            applied.version,
-            applied.name,
-            applied.slot.name(),
-            applied.fetched_bytes,
-            applied.kept_bytes
-        ),
+    output.line(&applied, &applied_text(&applied))
+}
+
+fn applied_text(applied: &Applied) -> String {
+    format!(
+        "version {} ({}) is in slot {} and starts next, on trial ({} bytes came from the source, {} were there): restart",
+        applied.version,
+        applied.name,
+        applied.slot.name(),
+        applied.fetched_bytes,
+        applied.kept_bytes
     )
+}
+
+fn boot(places: &Places, output: &Output) -> Result<(), Failure> {
+    let settled = match settle(places, &mut Disk)? {
+        Verdict::Nothing => None,
+        Verdict::Committed(outcome) | Verdict::RolledBack(outcome) => Some(outcome),
+    };
+    let bar = Bar::new(output);
+    let taken = take_from_boot(places, &mut |step| bar.step(step));
+    bar.end();
+    let mut text = match &settled {
+        Some(outcome) => format!("{}\n", update_line(outcome)),
+        None => String::new(),
+    };
+    let (applied, refused) = match taken? {
+        Taken::Nothing => (None, None),
+        Taken::Switched(applied) => {
+            text += &applied_text(&applied);
+            (Some(applied), None)
+        }
+        Taken::Refused { file, reason } => {
+            text += &format!("{file}: {reason}");
+            (None, Some(reason))
+        }
+    };
+    output.line(
+        &json!({ "settled": settled, "applied": applied, "refused": refused }),
+        &text,
+    )?;
+    match applied {
+        Some(applied) => Err(Failure::claim(format!(
+            "restart now: slot {} is to start",
+            applied.slot.name()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// How far it is, on a terminal.
+struct Bar<'o> {
+    output: &'o Output,
+    bar: ProgressBar,
+}
+
+impl Bar<'_> {
+    fn new(output: &Output) -> Bar<'_> {
+        let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {msg}");
+        let bar = match output.bar() {
+            true => {
+                ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            }
+            false => ProgressBar::hidden(),
+        };
+        Bar { output, bar }
+    }
+
+    fn step(&self, step: Step) {
+        match step {
+            Step::Checked { version, slot, bytes } => {
+                self.bar.set_length(bytes);
+                self.output.note(&format!(
+                    "version {version} is signed and fits; it goes into slot {}",
+                    slot.name()
+                ));
+            }
+            Step::Brought { bytes, .. } => self.bar.inc(bytes),
+            Step::ReadingBack => self.bar.set_message("reading back"),
+        }
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 fn manifest(output: &Output, options: &ManifestOptions) -> Result<(), Failure> {

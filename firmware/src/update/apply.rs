@@ -14,8 +14,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Chunks after which what was written is made durable: a power cut costs at most these, and the card writes in large pieces.
-const SYNC_EVERY: usize = 16;
+/// Chunks that are held in memory, then written together and made durable: a power cut costs at most these, the card
+/// writes in large pieces, and the boot partition is writable only while they are written, however slow the source is.
+const BATCH: usize = 8;
 
 /// What goes on, for progress bars.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,9 +89,19 @@ pub fn apply(
     let result = update.run(source, say);
     if let Err(error) = &result {
         let outcome = update.outcome;
-        record_failure(places, &line, outcome, error)?;
+        record_failure(places, &line, outcome, error);
     }
     result
+}
+
+/// The bundle's manifest, if [`apply`] would take it. Writes nothing, not even an outcome.
+pub fn inspect(places: &Places, source: &mut dyn Source) -> Result<Manifest, UpdateError> {
+    let (standing, _) = Standing::read(places)?;
+    let signed = Signed::read(source).map_err(truncated)?;
+    let manifest = judge(places, &standing, &signed)?;
+    check_room(places, &standing, &manifest)?;
+    signed.locate(source.length(), &manifest)?;
+    Ok(manifest)
 }
 
 /// Held while an update, a commit or a way back is at work.
@@ -109,16 +120,11 @@ pub(super) fn lock(places: &Places) -> Result<File, UpdateError> {
 }
 
 /// Whoever comes after a trial wants to know how it ended, not that another bundle was no good meanwhile.
-fn record_failure(
-    places: &Places,
-    line: &KernelLine,
-    mut outcome: Outcome,
-    error: &UpdateError,
-) -> Result<(), UpdateError> {
+fn record_failure(places: &Places, line: &KernelLine, mut outcome: Outcome, error: &UpdateError) {
     let refused = matches!(error, UpdateError::Refused(_));
     let began = outcome.stage != Stage::Refused;
     if !refused && !began {
-        return Ok(());
+        return;
     }
     outcome.reason = error.to_string();
     if refused {
@@ -130,12 +136,9 @@ fn record_failure(
         drop(Problems::of(places).report(ProblemCode::CardDropsWrites, &outcome.reason));
     }
     let pending = Outcome::read(places).map(|before| before.now(places, line).stage);
-    if !began && pending == Some(Stage::Trial) {
-        return Ok(());
+    if began || pending != Some(Stage::Trial) {
+        outcome.record(places);
     }
-    outcome
-        .write(places)
-        .map_err(UpdateError::card(&places.outcome()))
 }
 
 /// One application under way.
@@ -155,18 +158,21 @@ impl Update<'_> {
         self.outcome.name = Some(manifest.facts.name.clone());
         self.outcome.slot = Some(self.standing.target);
         check_room(self.places, self.standing, &manifest)?;
-        let starts = signed.locate(source, &manifest)?;
+        let starts = signed.locate(source.length(), &manifest)?;
         let bytes = manifest.files.iter().map(|file| file.size).sum();
         say(Step::Checked {
             version: manifest.facts.version,
             slot: self.standing.target,
             bytes,
         });
-        self.record(Stage::Fetching, "it is being written")?;
+        self.record(Stage::Fetching, "it is being written");
         self.prepare()?;
         let mut fetched_bytes = 0;
-        for (file, start) in manifest.files.iter().zip(starts) {
-            expect_at(source, start, file.name, file.size)?;
+        for (index, (file, start)) in manifest.files.iter().zip(starts).enumerate() {
+            // The first header was read with the signatures.
+            if index > 0 {
+                expect_at(source, start, file.name, file.size)?;
+            }
             fetched_bytes += self.bring(source, file, start, say)?;
         }
         if let (Some(start), Some(file)) = (starts.last(), manifest.files.last()) {
@@ -176,7 +182,7 @@ impl Update<'_> {
         for file in &manifest.files {
             self.read_back(file)?;
         }
-        self.record(Stage::Written, "it is whole in its slot")?;
+        self.record(Stage::Written, "it is whole in its slot");
         self.switch(&manifest, &signed)?;
         drop(Problems::of(self.places).clear(ProblemCode::UpdateRefused));
         drop(Problems::of(self.places).clear(ProblemCode::SlotRolledBack));
@@ -209,46 +215,63 @@ impl Update<'_> {
         say: &mut dyn FnMut(Step),
     ) -> Result<u64, UpdateError> {
         let path = self.place(file);
-        let at_card = || UpdateError::card(&path);
-        let on_boot = path.starts_with(&self.places.boot);
-        let writable = match on_boot {
-            true => Some(Writable::open(self.places).map_err(at_card())?),
-            false => None,
-        };
         let mut fetched = 0;
-        let mut unsynced = 0;
+        let mut batch = Vec::new();
         for (index, digest) in file.chunks.iter().enumerate() {
             let offset = index as u64 * CHUNK;
             let mut chunk = vec![0; file.chunk_length(index) as usize];
-            let length = chunk.len() as u64;
-            let there =
-                read_chunk(&path, offset, &mut chunk).map_err(at_card())? && Digest::of(&chunk) == *digest;
+            let bytes = chunk.len() as u64;
+            let there = read_chunk(&path, offset, &mut chunk).map_err(UpdateError::card(&path))?
+                && Digest::of(&chunk) == *digest;
             if !there {
-                source.read_at(start + offset, &mut chunk)?;
-                if Digest::of(&chunk) != *digest {
-                    return Err(Refusal::Chunk {
-                        file: file.name,
-                        chunk: index,
-                    }
-                    .into());
+                let brought = source.read_at(start + offset, &mut chunk);
+                let good = brought.is_ok() && Digest::of(&chunk) == *digest;
+                if !good {
+                    // What came before is not thrown away.
+                    self.write(&path, &mut batch, None)?;
+                    brought?;
+                    let (file, chunk) = (file.name, index);
+                    return Err(Refusal::Chunk { file, chunk }.into());
                 }
-                self.medium.write_at(&path, offset, &chunk).map_err(at_card())?;
-                fetched += length;
-                unsynced += 1;
+                batch.push((offset, chunk));
+                fetched += bytes;
             }
-            if unsynced == SYNC_EVERY {
-                self.medium.sync(&path).map_err(at_card())?;
-                unsynced = 0;
+            if batch.len() == BATCH {
+                self.write(&path, &mut batch, None)?;
             }
             say(Step::Brought {
-                bytes: length,
+                bytes,
                 fetched: !there,
             });
         }
-        self.medium.truncate(&path, file.size).map_err(at_card())?;
-        self.medium.sync(&path).map_err(at_card())?;
-        drop(writable);
+        self.write(&path, &mut batch, Some(file.size))?;
         Ok(fetched)
+    }
+
+    /// Writes chunks and makes them durable; cuts the file at `end`.
+    fn write(
+        &mut self,
+        path: &Path,
+        batch: &mut Vec<(u64, Vec<u8>)>,
+        end: Option<u64>,
+    ) -> Result<(), UpdateError> {
+        if batch.is_empty() && end.is_none() {
+            return Ok(());
+        }
+        let _writable = match path.starts_with(&self.places.boot) {
+            true => Some(Writable::open(self.places).map_err(UpdateError::card(path))?),
+            false => None,
+        };
+        let mut work = || -> io::Result<()> {
+            for (offset, chunk) in batch.drain(..) {
+                self.medium.write_at(path, offset, &chunk)?;
+            }
+            if let Some(end) = end {
+                self.medium.truncate(path, end)?;
+            }
+            self.medium.sync(path)
+        };
+        work().map_err(UpdateError::card(path))
     }
 
     /// What the card gives back is what was signed.
@@ -285,7 +308,7 @@ impl Update<'_> {
             files.unmark_bad(medium)
         })?;
         // Before the switch: a cut in between leaves a trial that was announced and lost, which `Outcome::now` tells.
-        self.record(Stage::Trial, "it is on trial from the next boot on")?;
+        self.record(Stage::Trial, "it is on trial from the next boot on");
         let left = ATTEMPTS;
         self.on_boot(|places, medium| Trial::write(Some(Trial { slot, left }), places, medium))
     }
@@ -299,11 +322,10 @@ impl Update<'_> {
         work(self.places, self.medium).map_err(UpdateError::card(boot))
     }
 
-    fn record(&mut self, stage: Stage, reason: &str) -> Result<(), UpdateError> {
+    fn record(&mut self, stage: Stage, reason: &str) {
         self.outcome.stage = stage;
         self.outcome.reason = reason.to_owned();
-        let path = self.places.outcome();
-        self.outcome.write(self.places).map_err(UpdateError::card(&path))
+        self.outcome.record(self.places);
     }
 
     fn place(&self, file: &FileEntry) -> PathBuf {

@@ -24,8 +24,8 @@ pub(super) struct Signed {
     pub(super) manifest: Vec<u8>,
     /// Texts of the signatures.
     pub(super) signatures: Vec<String>,
-    /// Where the header of the first file is.
-    next: u64,
+    /// Header of the first file.
+    first: Head,
 }
 
 impl Signed {
@@ -50,7 +50,7 @@ impl Signed {
                 return Ok(Signed {
                     manifest,
                     signatures,
-                    next,
+                    first: head,
                 });
             }
             if head.size > MAX_SIGNATURE || signatures.len() == MAX_SIGNATURES {
@@ -62,21 +62,17 @@ impl Signed {
         }
     }
 
-    /// Where the files' bytes begin, in the manifest's order. Nothing else may be in the bundle.
-    pub(super) fn locate(
-        &self,
-        source: &mut dyn Source,
-        manifest: &Manifest,
-    ) -> Result<[u64; 3], UpdateError> {
+    /// Where the files' bytes begin, in the manifest's order, for a source of this length. Nothing else may be in the bundle.
+    pub(super) fn locate(&self, length: Option<u64>, manifest: &Manifest) -> Result<[u64; 3], UpdateError> {
         let mut starts = [0; 3];
-        let mut next = self.next;
+        let mut next = self.first.data - BLOCK;
         for (start, file) in starts.iter_mut().zip(&manifest.files) {
             let data = next + BLOCK;
             *start = data;
             next = data + padded(file.size);
         }
         // Known now, so a source that ends early or goes on is refused before anything is written.
-        if let Some(length) = source.length() {
+        if let Some(length) = length {
             if length < next + END {
                 return Err(damaged(format!(
                     "it has {length} bytes and its manifest speaks of {}",
@@ -88,8 +84,7 @@ impl Signed {
             }
         }
         let [kernel, ..] = &manifest.files;
-        let head = header(source, self.next)?;
-        expect(&head, kernel.name, kernel.size)?;
+        expect(&self.first, kernel.name, kernel.size)?;
         Ok(starts)
     }
 }
@@ -153,6 +148,7 @@ pub(super) fn header_of(name: &str, size: u64) -> [u8; BLOCK as usize] {
     block
 }
 
+#[derive(Debug)]
 struct Head {
     name: String,
     size: u64,

@@ -59,7 +59,9 @@ pub enum Refusal {
     )]
     NoKeys,
     /// The owner's keys cannot be understood.
-    #[error("{path}: {reason}: no update can be trusted until [update] is corrected")]
+    #[error(
+        "{path}: {reason}: no update can be trusted until that is corrected under [update] in turnpike.toml"
+    )]
     Keys {
         /// Where they stand.
         path: PathBuf,
@@ -202,6 +204,19 @@ pub enum NotNow {
         /// The other slot.
         slot: Slot,
         /// Why.
+        reason: String,
+    },
+    /// Nothing that others would trust.
+    #[error(
+        "the running firmware was flashed and has no signatures, so nobody would take it: after the next update it can be served"
+    )]
+    Unsigned,
+    /// The address is taken, or not this machine's.
+    #[error("{address}: {reason}: choose another address or port")]
+    Listen {
+        /// Asked for.
+        address: std::net::SocketAddr,
+        /// What the system says.
         reason: String,
     },
 }

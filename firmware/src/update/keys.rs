@@ -9,13 +9,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-/// Largest file of settings that is read, bytes.
-const MAX_SETTINGS: u64 = 1024 * 1024;
+/// Largest file of keys that is read, bytes: 16 keys need a tenth.
+const MAX_KEYS_FILE: u64 = 16 * 1024;
 /// Bytes of a minisign public key: kind (2), id (8), Ed25519 key.
 const KEY_BYTES: usize = 42;
 const KEY_START: usize = 10;
-/// Signatures that are asked for where the owner does not say.
-const THRESHOLD: usize = 2;
 
 /// Distinct keys, and how many of them have to sign.
 #[derive(Clone, Debug)]
@@ -25,66 +23,35 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The owner's: `[update]` in `turnpike.toml` on the boot partition, or in the last good settings where that file cannot
-    /// be read as TOML; else the image's.
+    /// The owner's, as the settings of this boot name them; else the image's.
     pub fn find(places: &Places) -> Result<Keys, Refusal> {
-        let owner = places.boot.join("turnpike.toml");
-        let last_good = places.settings().join("turnpike.toml");
-        for path in [&owner, &last_good, &places.keys] {
-            let Some(text) = read(path)? else { continue };
-            match Keys::parse(&text) {
-                Ok(Some(keys)) => return Ok(keys),
-                // A whole file without keys is the owner's word; the last good settings would be older.
-                Ok(None) if path == &owner => return Keys::image(places),
-                Ok(None) => {}
-                // Settings that are garbage do not take the keys with them.
-                Err(Fault::Toml(_)) if path == &owner => {}
-                Err(Fault::Toml(reason) | Fault::Keys(reason)) => {
-                    return Err(Refusal::Keys {
-                        path: path.clone(),
-                        reason,
-                    });
-                }
+        for path in [&places.owner_keys(), &places.keys] {
+            let keys = match read(path)? {
+                Some(text) => Keys::parse(&text),
+                None => Ok(None),
+            };
+            let keys = keys.map_err(|reason| Refusal::Keys {
+                path: path.clone(),
+                reason,
+            })?;
+            if let Some(keys) = keys {
+                return Ok(keys);
             }
         }
         Err(Refusal::NoKeys)
     }
 
-    fn image(places: &Places) -> Result<Keys, Refusal> {
-        let path = &places.keys;
-        let parsed = match read(path)? {
-            Some(text) => Keys::parse(&text),
-            None => Ok(None),
-        };
-        match parsed {
-            Ok(keys) => keys.ok_or(Refusal::NoKeys),
-            Err(Fault::Toml(reason) | Fault::Keys(reason)) => Err(Refusal::Keys {
-                path: path.clone(),
-                reason,
-            }),
+    /// Reads `keys` and `threshold`; `None` where there are no keys.
+    fn parse(text: &str) -> Result<Option<Keys>, String> {
+        let file: KeysFile = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        match file.keys.is_empty() {
+            true => Ok(None),
+            false => Keys::new(&file.keys, file.threshold).map(Some),
         }
     }
 
-    /// Reads `[update]`; `None` where it names no keys. Other sections are not looked at.
-    fn parse(text: &str) -> Result<Option<Keys>, Fault> {
-        let whole: toml::Table = toml::from_str(text).map_err(|error| Fault::Toml(error.message().into()))?;
-        let Some(section) = whole.get("update") else {
-            return Ok(None);
-        };
-        let section: Section = section
-            .clone()
-            .try_into()
-            .map_err(|error: toml::de::Error| Fault::Keys(error.message().into()))?;
-        if section.keys.is_empty() {
-            return Ok(None);
-        }
-        Keys::new(&section.keys, section.threshold)
-            .map(Some)
-            .map_err(Fault::Keys)
-    }
-
-    /// Keys as minisign prints them (`RW…`). The same key counts once, under whatever id. Without a threshold two have to
-    /// sign, or the only one.
+    /// Keys as minisign prints them (`RW…`). The same key counts once, under whatever id. Without a threshold all have
+    /// to sign.
     pub fn new(texts: &[String], threshold: Option<usize>) -> Result<Keys, String> {
         let mut known: Vec<Vec<u8>> = Vec::new();
         let mut keys = Vec::new();
@@ -103,7 +70,7 @@ impl Keys {
                 keys.push(public);
             }
         }
-        let threshold = threshold.unwrap_or(THRESHOLD.min(keys.len()));
+        let threshold = threshold.unwrap_or(keys.len());
         if keys.is_empty() || keys.len() > MAX_SIGNATURES {
             return Err(format!("1 to {MAX_SIGNATURES} keys are possible"));
         }
@@ -157,16 +124,9 @@ pub(super) fn key_id(signature: &str) -> Option<String> {
     Some(format!("{:016X}", u64::from_le_bytes(id)))
 }
 
-enum Fault {
-    /// The file is no TOML.
-    Toml(String),
-    /// The section is there and wrong.
-    Keys(String),
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Section {
+struct KeysFile {
     #[serde(default)]
     keys: Vec<String>,
     threshold: Option<usize>,
@@ -182,7 +142,7 @@ fn read(path: &PathBuf) -> Result<Option<String>, Refusal> {
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(said)?;
-    file.take(MAX_SETTINGS).read_to_end(&mut bytes).map_err(said)?;
+    file.take(MAX_KEYS_FILE).read_to_end(&mut bytes).map_err(said)?;
     // What is no text is no TOML either.
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -14,25 +14,33 @@ mod bundle;
 mod checks;
 mod error;
 mod hash;
+mod http;
+mod inbox;
 mod keys;
 mod layout;
 mod manifest;
 mod outcome;
 mod rollback;
+mod serve;
 mod source;
 mod status;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
-pub use apply::{Applied, Step, apply};
+pub use apply::{Applied, Step, apply, inspect};
 pub use error::{NotNow, Refusal, UpdateError};
 pub use hash::{Digest, Hashing};
+pub use http::HttpSource;
+pub use inbox::{Taken, take_from_boot};
 pub use keys::Keys;
 pub use layout::Layout;
 pub use manifest::{FileEntry, Manifest, ManifestFacts};
 pub use outcome::{Outcome, Stage};
 pub use rollback::rollback;
+pub use serve::Serve;
 pub use source::{FileSource, Source, SourceError};
-pub use status::{SlotStatus, Status};
+pub use status::{SlotStatus, Status, update_line};
 pub use verdict::{Commit, Verdict, commit, fail, settle};
 
 /// Bytes of one chunk: small enough to hold in memory on every board, large enough that its hash costs little in the manifest.

@@ -73,6 +73,17 @@ impl Outcome {
         Disk.put(&places.outcome(), text.as_bytes())
     }
 
+    /// [`Outcome::write`], where nothing more can be done if the data partition is full or cannot be written: an update may
+    /// be what helps it.
+    pub(super) fn record(&self, places: &Places) {
+        if let Err(error) = self.write(places) {
+            tracing::warn!(
+                "{}: {error}: what becomes of the update is not recorded",
+                places.outcome().display()
+            );
+        }
+    }
+
     /// What it is by now: a trial that ended since the file was written has ended, whoever has noticed yet.
     pub fn now(mut self, places: &Places, line: &KernelLine) -> Outcome {
         let (Stage::Trial, Some(slot)) = (self.stage, self.slot) else {
@@ -89,7 +100,8 @@ impl Outcome {
             return self;
         }
         if line.failed == Some(slot) {
-            self.roll_back(match self.fault.clone() {
+            let damaged = || SlotFiles::of(places, slot).bad();
+            self.roll_back(match self.fault.clone().or_else(damaged) {
                 Some(fault) => fault,
                 None => format!(
                     "no reason was recorded in {} attempts: the kernel panicked, the node hung, or the power was cut; see the \

@@ -3,13 +3,13 @@
 use super::apply::{fall_back_to, holds, lock, place};
 use super::checks::Standing;
 use super::{MAX_MANIFEST, Manifest, NotNow, Outcome, Stage, UpdateError};
-use crate::card::{ATTEMPTS, Disk, MANIFEST, Places, Slot, SlotFiles, Trial, Writable};
+use crate::card::{ATTEMPTS, MANIFEST, Medium, Places, Slot, SlotFiles, Trial, Writable};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 /// Puts the other slot on trial, if it was good once or is still what its manifest says. Gives its slot and version.
-pub fn rollback(places: &Places) -> Result<(Slot, u64), UpdateError> {
+pub fn rollback(places: &Places, medium: &mut dyn Medium) -> Result<(Slot, u64), UpdateError> {
     let _one = lock(places)?;
     let (standing, line) = Standing::read(places)?;
     if let Some(slot) = line.on_trial() {
@@ -42,14 +42,12 @@ pub fn rollback(places: &Places) -> Result<(Slot, u64), UpdateError> {
         reason: "it is on trial from the next boot on".to_owned(),
         fault: None,
     };
-    outcome
-        .write(places)
-        .map_err(UpdateError::card(&places.outcome()))?;
-    let switch = || -> io::Result<()> {
+    outcome.record(places);
+    let mut switch = || -> io::Result<()> {
         let _writable = Writable::open(places)?;
-        fall_back_to(places, standing.running, &mut Disk)?;
+        fall_back_to(places, standing.running, medium)?;
         let left = ATTEMPTS;
-        Trial::write(Some(Trial { slot, left }), places, &mut Disk)
+        Trial::write(Some(Trial { slot, left }), places, medium)
     };
     switch().map_err(UpdateError::card(&places.boot))?;
     Ok((slot, version))

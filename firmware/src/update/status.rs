@@ -118,7 +118,8 @@ impl Status {
     }
 }
 
-fn update_line(update: &Outcome) -> String {
+/// One line on an update and what became of it.
+pub fn update_line(update: &Outcome) -> String {
     let version = match (update.version, &update.name) {
         (Some(version), Some(name)) => format!("version {version} ({name})"),
         (Some(version), None) => format!("version {version}"),

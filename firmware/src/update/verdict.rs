@@ -2,9 +2,7 @@
 
 use super::apply::lock;
 use super::{NotNow, Outcome, Stage, UpdateError};
-use crate::card::{
-    Disk, KernelLine, Medium, Places, ProblemCode, Problems, Slot, SlotFiles, Trial, Writable,
-};
+use crate::card::{KernelLine, Medium, Places, ProblemCode, Problems, Slot, SlotFiles, Trial, Writable};
 use std::io;
 
 /// What [`commit`] did.
@@ -29,46 +27,41 @@ pub enum Verdict {
 
 /// The node is healthy: the slot on trial becomes good, the other one loses `good`, the trial is over, in this order.
 /// Without a trial nothing changes.
-pub fn commit(places: &Places) -> Result<Commit, UpdateError> {
+pub fn commit(places: &Places, medium: &mut dyn Medium) -> Result<Commit, UpdateError> {
     let _one = lock(places)?;
     let line = read_line(places)?;
     let Some(slot) = line.on_trial() else {
         return Ok(Commit::NoTrial);
     };
-    make_good(places, slot, &mut Disk).map_err(UpdateError::card(&places.boot))?;
+    make_good(places, slot, medium).map_err(UpdateError::card(&places.boot))?;
     if let Some(mut outcome) = Outcome::read(places).filter(|outcome| outcome.slot == Some(slot)) {
         outcome.stage = Stage::Committed;
         outcome.reason = "it was healthy".to_owned();
         outcome.fault = None;
-        outcome
-            .write(places)
-            .map_err(UpdateError::card(&places.outcome()))?;
+        outcome.record(places);
     }
     Ok(Commit::Done(slot))
 }
 
 /// The node is not healthy for this reason: the trial has no attempt left, so that the next boot is the other slot's. The
 /// caller restarts the machine.
-pub fn fail(places: &Places, reason: &str) -> Result<Slot, UpdateError> {
+pub fn fail(places: &Places, reason: &str, medium: &mut dyn Medium) -> Result<Slot, UpdateError> {
     let _one = lock(places)?;
     let slot = read_line(places)?.on_trial().ok_or(NotNow::NoTrial)?;
     if let Some(mut outcome) = Outcome::read(places).filter(|outcome| outcome.slot == Some(slot)) {
         outcome.fault = Some(reason.to_owned());
-        // Without the reason it is rolled back all the same.
-        if let Err(error) = outcome.write(places) {
-            tracing::warn!("{}: {error}: the reason is lost", places.outcome().display());
-        }
+        outcome.record(places);
     }
-    let write = || -> io::Result<()> {
+    let mut write = || -> io::Result<()> {
         let _writable = Writable::open(places)?;
-        Trial::write(Some(Trial { slot, left: 0 }), places, &mut Disk)
+        Trial::write(Some(Trial { slot, left: 0 }), places, medium)
     };
     write().map_err(UpdateError::card(&places.trial()))?;
     Ok(slot)
 }
 
 /// After a boot: what ended is recorded, reported, and its trial taken off the card. Without an end nothing is written.
-pub fn settle(places: &Places) -> Result<Verdict, UpdateError> {
+pub fn settle(places: &Places, medium: &mut dyn Medium) -> Result<Verdict, UpdateError> {
     let _one = lock(places)?;
     let line = read_line(places)?;
     let before = Outcome::read(places);
@@ -76,14 +69,14 @@ pub fn settle(places: &Places) -> Result<Verdict, UpdateError> {
     // A commit that was cut off between its steps, and whose slot boots by its mark.
     let unfinished = line.failed.is_some() && line.failed == line.slot;
     if let (true, Some(slot)) = (unfinished, line.slot) {
-        make_good(places, slot, &mut Disk).map_err(UpdateError::card(&places.boot))?;
+        make_good(places, slot, medium).map_err(UpdateError::card(&places.boot))?;
     } else if line.on_trial().is_none() && (line.failed.is_some() || line.unbootable.is_some()) {
-        let clear = || -> io::Result<()> {
+        let mut clear = || -> io::Result<()> {
             if Trial::read(places).is_none() {
                 return Ok(());
             }
             let _writable = Writable::open(places)?;
-            Trial::write(None, places, &mut Disk)
+            Trial::write(None, places, medium)
         };
         clear().map_err(UpdateError::card(&places.trial()))?;
     }
@@ -92,9 +85,7 @@ pub fn settle(places: &Places) -> Result<Verdict, UpdateError> {
         return Ok(lost(places, &line));
     };
     if changed {
-        outcome
-            .write(places)
-            .map_err(UpdateError::card(&places.outcome()))?;
+        outcome.record(places);
     }
     match outcome.stage {
         Stage::RolledBack => {
