@@ -2,6 +2,7 @@
 
 enable() { # enable SERVICE [NAME [ARGUMENT]]: a copy in RAM, because the supervisor writes beside it
     local to=/run/service/.${2:-$1}
+    [ ! -d "/run/service/${2:-$1}" ] || return 0
     mkdir -p "$to/log"
     cp /etc/sv/"$1" "$to/run"
     [ -z "$3" ] || echo "$3" >"$to/argument"
@@ -23,6 +24,7 @@ enable_services() {
     [ -z "$guest" ] || enable guests guests "$guest"
     [ -f /run/turnpike/settings/wifi/hostapd.conf ] && enable hostapd
     [ -f /run/turnpike/settings/wifi/wpa_supplicant.conf ] && enable wpa wpa "$(network station)" && enable dhcp "dhcp-$(network station)" "$(network station)"
+    enable hotplug
     enable klog
     enable turnpiked
     [ -s /run/turnpike/settings/authorized_keys ] && enable dropbear
