@@ -145,6 +145,9 @@ pub(super) struct CardOptions {
     /// Only say what a node would make of this file: turnpike.toml or rpi-preseed.toml.
     #[arg(long, value_name = "FILE")]
     pub check: Option<PathBuf>,
+    /// Only print a commented turnpike.toml to fill in.
+    #[arg(long, conflicts_with = "check")]
+    pub example: bool,
     /// The open partition.
     #[arg(
         long,

@@ -3,7 +3,7 @@
 use super::arguments::CardOptions;
 use super::{Failure, Output};
 use crate::card::Places;
-use crate::settings::{Finding, Interfaces, MAX_FILE, Weight, apply, check};
+use crate::settings::{Finding, Interfaces, MAX_FILE, Weight, apply, check, example};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
@@ -13,6 +13,9 @@ use std::path::Path;
 const BOARD: &str = "eth0 wlan0";
 
 pub(super) fn settings(output: &Output, options: &CardOptions) -> Result<(), Failure> {
+    if options.example {
+        return output.bytes(example().as_bytes());
+    }
     if let Some(file) = &options.check {
         let names = options.interfaces.as_deref().unwrap_or(BOARD);
         return check_file(output, file, &Interfaces::new(names.split_whitespace()));

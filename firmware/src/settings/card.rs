@@ -117,9 +117,10 @@ impl<'e> Section<'e> {
         self.entries.iter().find(|entry| entry.is(self.name, key))
     }
 
-    /// The section stands in a file.
+    /// A key of the section: a heading alone says nothing.
     fn here(&self) -> Option<&'e Entry> {
-        self.entries.iter().find(|entry| entry.section == self.name)
+        let here = |entry: &&Entry| entry.section == self.name && !entry.is_header();
+        self.entries.iter().find(here)
     }
 
     fn wrong(&mut self, entry: &Entry, what: impl ToString, remedy: impl ToString) {
@@ -309,13 +310,11 @@ impl<'e> Section<'e> {
             return None;
         };
         let Some(ssid) = ssid else {
-            if self
-                .entries
-                .iter()
-                .any(|entry| entry.section == self.name && !entry.is_header())
-            {
-                self.wrong(here, "the network's name is missing", "add ssid = \"…\" under it");
-            }
+            self.wrong(
+                here,
+                "the network's name is missing",
+                "add ssid = \"…\" under [wifi]",
+            );
             return None;
         };
         self.fits(here, security, &password)?;

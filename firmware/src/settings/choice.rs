@@ -218,6 +218,7 @@ fn merge(own: Vec<Entry>, preseed: Vec<Entry>) -> Vec<Entry> {
     for entry in preseed {
         let said = merged.iter().any(|there| {
             there.kind == Kind::Own
+                && !there.is_header()
                 && there.section == entry.section
                 && (WHOLE.contains(&entry.section.as_str()) || there.key == entry.key)
         });
@@ -241,7 +242,9 @@ fn read([own, preseed]: [(Vec<Entry>, Vec<Finding>); 2], machine: &Machine<'_>) 
     let (daemon, found) = daemon::write(&merged, &wiring, machine.data_dir, machine.config);
     findings.extend(found);
     let settings = Settings {
-        chain: merged.iter().any(|entry| entry.section == "chain"),
+        chain: merged
+            .iter()
+            .any(|entry| entry.section == "chain" && !entry.is_header()),
         sells: Config::parse(machine.config, &daemon).is_ok_and(|config| config.relay.enabled),
         card,
         wiring,

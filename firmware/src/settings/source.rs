@@ -1,6 +1,7 @@
 //! The text of one of the owner's files, if it has one.
 
 use super::disk::Disk;
+use super::entry::{Entry, entries};
 use super::finding::{Finding, Weight};
 use crate::config::{ConfigError, line_of};
 use std::io::ErrorKind;
@@ -88,7 +89,9 @@ impl Kind {
             if matches!(&read, Err(error) if error.kind() == ErrorKind::NotFound) {
                 continue;
             }
-            if !found.missing {
+            // What the image brought says nothing yet: then the other one is meant.
+            let silent = found.source.as_ref().is_some_and(Source::is_silent);
+            if !found.missing && !silent {
                 let used = self.names().first().copied().unwrap_or_default();
                 let remedy = format!("keep one of the two; only {used} is read");
                 found.say(
@@ -111,7 +114,10 @@ impl Kind {
             match read {
                 Ok(bytes) => match Source::new(self, name, &bytes) {
                     Ok(source) => found.source = Some(source),
-                    Err(finding) => found.findings.push(finding),
+                    Err(finding) => {
+                        found.source = None;
+                        found.findings.push(finding);
+                    }
                 },
                 Err(error) => found.say(
                     self,
@@ -189,6 +195,11 @@ impl Source {
             text: text.to_owned(),
             marked,
         })
+    }
+
+    /// Headings and comments, and no key.
+    fn is_silent(&self) -> bool {
+        entries(self).iter().all(Entry::is_header)
     }
 
     /// The file's bytes with this text in place of its own.

@@ -80,8 +80,11 @@ impl Wiring {
             }
         }
         let first = || {
-            let wlan0 = interfaces.wireless().find(|name| name.as_str() == "wlan0");
-            wlan0.or_else(|| interfaces.wireless().find(|name| Some(*name) != joined))
+            let free = || interfaces.wireless().filter(|name| Some(*name) != joined);
+            let wlan0 = free().find(|name| name.as_str() == "wlan0");
+            wlan0
+                .or_else(|| free().next())
+                .or_else(|| interfaces.wireless().next())
         };
         let mut access_point = match wanted {
             _ if !offers => None,
