@@ -233,3 +233,124 @@ fn a_plain_folder_is_written_to_without_remounting_and_one_at_a_time() {
     drop(first);
     second.join().unwrap().unwrap();
 }
+
+/// U-Boot's commands for bash, as far as `boot.cmd` uses them: the script's own lines are run.
+const UBOOT: &str = r#"
+setenv() { local name=$1; shift; if [ $# = 0 ]; then unset "$name"; else printf -v "$name" %s "$*"; fi; }
+test() { if [ "$1" = -e ]; then [ -e "$card/$4" ]; else [ "$@" ]; fi; }
+load() { [ -e "$card/$4" ] || return 1; loaded=$card/$4; filesize=$(stat -c %s "$loaded"); }
+take() { # take NAMES: lines of standard input, until an empty one
+    local line
+    while IFS= read -r line && [ -n "$line" ]; do
+        case " $* " in *" ${line%%=*} "*) printf -v "${line%%=*}" %s "${line#*=}" ;; esac
+    done
+}
+env() {
+    case "$1 $2" in
+        "import -c")
+            [ "$(head -c 4 "$loaded" | od -An -tx1)" = "$(tail -c +5 "$loaded" | gzip -c | tail -c 8 | head -c 4 | od -An -tx1)" ] || return 1
+            take "${@:5}" < <(tail -c +5 "$loaded" | tr '\0' '\n') ;;
+        "import -t") take "${@:5}" <"$loaded" ;;
+        export*) printf 'trial_left=%s\ntrial_slot=%s\n' "$trial_left" "$trial_slot" >"$card/text" ;;
+    esac
+}
+fatwrite() { mkenvimage -s 1024 -p 0 -o "$card/$4" "$card/text"; }
+booti() { echo "bootargs=$bootargs"; exit; }
+reset() { echo nothing boots; exit; }
+mw.b() { :; }
+fdt() { :; }
+sleep() { :; }
+devtype=mmc devnum=0 distro_bootpart=1
+"#;
+
+#[test]
+fn the_boot_rule_is_what_the_script_on_the_card_does() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../image/boot/boot.cmd");
+    let tools = ["bash", "mkenvimage"].map(|tool| Command::new(tool).arg("-h").output().is_ok());
+    let (Ok(script), [true, true]) = (fs::read_to_string(script), tools) else {
+        println!("NOT JUDGED: boot.cmd, bash or mkenvimage is missing");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("boot.bash");
+    fs::write(&program, format!("card=$1\n{UBOOT}\n{script}")).unwrap();
+    let all = [0, 1, 2, 3, 4, 5, 6, 7].map(|bits| SlotFacts {
+        good: bits & 1 != 0,
+        bad: bits & 2 != 0,
+        loadable: bits & 4 != 0,
+    });
+    // What the update leaves: the slot on trial is never the one that boots without it.
+    let trial = |slot, left| Some(Trial { slot, left });
+    let mut count = 0;
+    for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b))) {
+        for (record, trial) in [
+            (None, None),
+            (Some(Trial::to_bytes(None).to_vec()), None),
+            (Some(vec![0xff; TRIAL_BYTES]), None),
+            (
+                Some(Trial::to_bytes(trial(Slot::A, 1)).to_vec()),
+                trial(Slot::A, 1),
+            ),
+            (
+                Some(Trial::to_bytes(trial(Slot::B, 3)).to_vec()),
+                trial(Slot::B, 3),
+            ),
+            (
+                Some(Trial::to_bytes(trial(Slot::B, 0)).to_vec()),
+                trial(Slot::B, 0),
+            ),
+        ] {
+            // Garbage and "none" are like no file; a few cards show it.
+            if trial.is_none() && record.is_some() && !(a.loadable && b.loadable) {
+                continue;
+            }
+            count += 1;
+            let card = folder.path().join("boot");
+            let _ = fs::remove_dir_all(&card);
+            for (slot, facts) in [("a", a), ("b", b)] {
+                fs::create_dir_all(card.join(slot)).unwrap();
+                let there = [
+                    ("good", facts.good),
+                    ("bad", facts.bad),
+                    ("kernel", facts.loadable),
+                ];
+                for (name, _) in there.iter().filter(|(_, there)| *there) {
+                    fs::write(card.join(slot).join(name), "x").unwrap();
+                }
+                fs::write(card.join(slot).join("initrd.img"), "x").unwrap();
+                fs::write(
+                    card.join(slot).join("slot.env"),
+                    "root_hash=ab\nroot_salt=cd\nroot_data_blocks=7\nversion=4\n",
+                )
+                .unwrap();
+            }
+            if let Some(record) = &record {
+                fs::write(card.join("trial.env"), record).unwrap();
+            }
+            let output = Command::new("bash").arg(&program).arg(&card).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let what = format!(
+                "{a:?} {b:?} {trial:?}: {text} {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            let places = Places::under(folder.path());
+            let args = text.lines().find_map(|line| line.strip_prefix("bootargs="));
+            let line = KernelLine::parse(args.unwrap_or_default());
+            let choice = boot_choice(a, b, trial);
+            assert_eq!(line.slot, choice.slot, "{what}");
+            if let Some(slot) = choice.slot {
+                assert_eq!((line.trial, line.failed), (choice.trial, choice.failed), "{what}");
+                assert_eq!(line.root.as_ref().unwrap().data_blocks, 7, "{what}");
+                let on_trial = choice.trial.and(trial).map(|trial| trial.slot);
+                assert_eq!(line.on_trial(), on_trial.filter(|on| *on == slot), "{what}");
+            }
+            // Counted down before anything is started.
+            let after = trial.map(|trial| Trial {
+                left: trial.left.saturating_sub(1),
+                ..trial
+            });
+            assert_eq!(Trial::read(&places), after, "{what}");
+        }
+    }
+    assert!(count > 250, "{count}");
+}

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Writable {
     boot: PathBuf,
-    remounted: bool,
+    /// The flags that it is mounted with again, if it was read-only.
+    remount: Option<MountFlags>,
     _lock: File,
 }
 
@@ -23,14 +24,17 @@ impl Writable {
         fs::create_dir_all(&places.run)?;
         let lock = File::create(places.run.join("boot.lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
-        let read_only = statvfs(&places.boot)?.f_flag.contains(StatVfsMountFlags::RDONLY);
-        let remounted = read_only && is_mount_point(&places.boot)?;
-        if remounted {
-            mount_remount(&places.boot, MountFlags::NOATIME, c"")?;
+        let now = statvfs(&places.boot)?.f_flag;
+        let remount = match now.contains(StatVfsMountFlags::RDONLY) && is_mount_point(&places.boot)? {
+            true => Some(kept(now)),
+            false => None,
+        };
+        if let Some(flags) = remount {
+            mount_remount(&places.boot, flags, c"")?;
         }
         Ok(Writable {
             boot: places.boot.clone(),
-            remounted,
+            remount,
             _lock: lock,
         })
     }
@@ -38,16 +42,12 @@ impl Writable {
 
 impl Drop for Writable {
     fn drop(&mut self) {
-        if !self.remounted {
+        let Some(flags) = self.remount else {
             return;
-        }
+        };
         let close = || -> io::Result<()> {
             syncfs(File::open(&self.boot)?)?;
-            Ok(mount_remount(
-                &self.boot,
-                MountFlags::RDONLY | MountFlags::NOATIME,
-                c"",
-            )?)
+            Ok(mount_remount(&self.boot, flags | MountFlags::RDONLY, c"")?)
         };
         if let Err(error) = close() {
             tracing::warn!(
@@ -56,6 +56,19 @@ impl Drop for Writable {
             );
         }
     }
+}
+
+/// What else holds of the mount stays so.
+fn kept(now: StatVfsMountFlags) -> MountFlags {
+    [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+    ]
+    .into_iter()
+    .filter(|(here, _)| now.contains(*here))
+    .fold(MountFlags::empty(), |flags, (_, flag)| flags | flag)
 }
 
 fn is_mount_point(path: &Path) -> io::Result<bool> {

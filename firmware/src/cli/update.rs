@@ -147,7 +147,7 @@ pub(super) fn run(output: &Output, options: UpdateOptions) -> Result<(), Failure
     let places = Places::find(options.card.as_deref());
     match options.command {
         UpdateCommand::Status => {
-            let status = Status::read(&places);
+            let status = Status::read(&places).map_err(Failure::new)?;
             output.line(&status, &status.to_text())
         }
         UpdateCommand::Apply { source } => {

@@ -73,14 +73,11 @@ impl Signed {
         }
         // Known now, so a source that ends early or goes on is refused before anything is written.
         if let Some(length) = length {
-            if length < next + END {
+            if !(next + END..=next + MAX_PADDING).contains(&length) {
                 return Err(damaged(format!(
                     "it has {length} bytes and its manifest speaks of {}",
                     next + END
                 )));
-            }
-            if length > next + MAX_PADDING {
-                return Err(damaged("more follows after root.img"));
             }
         }
         let [kernel, ..] = &manifest.files;

@@ -1,11 +1,11 @@
 //! What is on the card, for people and programs.
 
-use super::{Keys, MAX_MANIFEST, Manifest, Outcome, Stage};
+use super::{Keys, MAX_MANIFEST, Manifest, NotNow, Outcome, Stage};
 use crate::card::{BootChoice, KernelLine, MANIFEST, Places, Problem, Problems, Slot, SlotFiles};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 
 /// One slot.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -45,10 +45,18 @@ pub struct Status {
 
 impl Status {
     /// Of this card. Writes nothing, and reads no more than small files.
-    pub fn read(places: &Places) -> Status {
+    ///
+    /// # Errors
+    /// [`NotNow::Denied`] where the boot partition is root's alone.
+    pub fn read(places: &Places) -> Result<Status, NotNow> {
         let line = KernelLine::read(places).unwrap_or_default();
+        if fs::read_dir(&places.boot).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            return Err(NotNow::Denied {
+                path: places.boot.clone(),
+            });
+        }
         let keys = Keys::find(places);
-        Status {
+        Ok(Status {
             running: line.slot,
             trial_left: line.on_trial().and(line.trial),
             next: BootChoice::of(places).slot,
@@ -57,7 +65,7 @@ impl Status {
             keys_fault: keys.as_ref().err().map(ToString::to_string),
             keys: keys.ok().map(|keys| [keys.threshold(), keys.count()]),
             problems: Problems::of(places).list(),
-        }
+        })
     }
 
     /// Lines for people.

@@ -284,23 +284,24 @@ fn partly(durable: &Image, pending: &[Op], mut kept: impl FnMut(usize) -> usize)
     image
 }
 
-/// The slot is as it was before the update, or holds the whole new firmware.
-fn whole(places: &Places, slot: Slot, running: Slot, before: &Image, manifest: &Manifest) -> bool {
-    let files = SlotFiles::of(places, slot);
-    if slot == running {
-        return before.iter().all(|(name, bytes)| {
-            let own = name.starts_with(format!("boot/{}", slot.name()))
-                || name == Path::new(&format!("root-{}", slot.name()));
-            let marker = name.ends_with("good") || name.ends_with("bad");
-            let folder = places.boot.parent().unwrap();
-            !own || marker || fs::read(folder.join(name)).unwrap() == *bytes
-        });
-    }
-    let holds = manifest.files.iter().all(|entry| {
-        let file = fs::File::open(super::apply::place(places, slot, entry)).unwrap();
-        super::apply::holds(&file, entry).unwrap()
-    });
-    holds && files.env() == Some(manifest.slot_env())
+/// The slot's files are those of before the update; markers apart.
+fn as_before(places: &Places, slot: Slot, before: &Image) -> bool {
+    let folder = places.boot.parent().unwrap();
+    let name = slot.name();
+    before.iter().all(|(file, bytes)| {
+        let own = file.starts_with(format!("boot/{name}")) || file == Path::new(&format!("root-{name}"));
+        let marker = file.ends_with("good") || file.ends_with("bad");
+        !own || marker || fs::read(folder.join(file)).is_ok_and(|now| now == *bytes)
+    })
+}
+
+/// The slot holds the whole new firmware.
+fn as_signed(places: &Places, slot: Slot, manifest: &Manifest) -> bool {
+    let holds = |entry: &FileEntry| {
+        let file = fs::File::open(super::apply::place(places, slot, entry));
+        file.is_ok_and(|file| super::apply::holds(&file, entry).unwrap())
+    };
+    manifest.files.iter().all(holds) && SlotFiles::of(places, slot).env() == Some(manifest.slot_env())
 }
 
 fn next(places: &Places) -> (Option<Slot>, Option<u8>) {
@@ -353,8 +354,16 @@ fn cut_everywhere(before: &Image, running: Slot) -> usize {
         let (slot, trial) = next(&places);
         let slot = slot.unwrap_or_else(|| panic!("{what}: nothing boots"));
         assert!(
-            whole(&places, slot, running, before, &manifest),
-            "{what}: slot {slot:?} is not whole"
+            as_before(&places, running, before),
+            "{what}: the running slot was written to"
+        );
+        let whole = as_signed(&places, target, &manifest);
+        assert!(slot == running || whole, "{what}: the new one is not whole");
+        // Not even as a last resort.
+        let loadable = SlotFiles::of(&places, target).facts().loadable;
+        assert!(
+            !loadable || whole || as_before(&places, target, before),
+            "{what}: half of it could start"
         );
         // The new one only ever on trial.
         assert_eq!(trial.is_some(), slot == target, "{what}");
@@ -374,7 +383,7 @@ fn cut_everywhere(before: &Image, running: Slot) -> usize {
             layout_bytes(&manifest)
         );
         assert_eq!(next(&places), (Some(target), Some(ATTEMPTS - 1)), "{what}");
-        assert!(whole(&places, target, running, before, &manifest), "{what}");
+        assert!(as_signed(&places, target, &manifest), "{what}");
         if slot == target {
             assert_eq!(applied.fetched_bytes, 0, "{what}: it was all there");
         }
@@ -410,10 +419,10 @@ fn also_where_the_slots_marks_are_odd() {
     fill(&mut odd, Slot::A, 40);
     odd.remove(Path::new("boot/a/kernel"));
     cut_everywhere(&odd, Slot::B);
-    // b is good and bad, so a runs; a is bad as well by now.
+    // b is good and bad, so a runs.
     let mut odd = card(Slot::A);
     fill(&mut odd, Slot::B, 40);
-    for name in ["boot/a/good", "boot/a/bad", "boot/b/bad"] {
+    for name in ["boot/a/good", "boot/b/good", "boot/b/bad"] {
         mark(&mut odd, name);
     }
     cut_everywhere(&odd, Slot::A);
@@ -576,4 +585,50 @@ fn manifests_that_make_no_sense_are_refused_whatever_is_signed() {
     ] {
         assert!(Manifest::parse(bytes).is_err());
     }
+}
+
+#[test]
+fn no_damage_to_a_bundles_beginning_is_taken_for_the_bundle() {
+    let work = folder();
+    let (layout, manifest) = bundle(work.path(), 42);
+    let places = lay(&card(Slot::A), work.path());
+    let path = work.path().join("x.tpu");
+    let mut whole = Vec::new();
+    layout.write_to(&mut whole).unwrap();
+    fs::write(&path, &whole).unwrap();
+    let inspected = |bytes: &[u8]| {
+        // The end stays: only the length counts there.
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0).unwrap();
+        inspect(&places, &mut FileSource::open(&path).unwrap())
+    };
+    // Manifest, its signature, and the first file's header.
+    let beginning = &whole[..whole.len().min(4_096)];
+    assert_eq!(inspected(beginning).unwrap(), manifest);
+    let random = noise(99, 3_000 * 6);
+    let mut taken = 0;
+    for choice in random.chunks(6) {
+        let mut bytes = beginning.to_vec();
+        let at = usize::from(u16::from_le_bytes([choice[0], choice[1]])) % bytes.len();
+        match choice[2] % 4 {
+            0 => bytes[at] ^= 1 << (choice[3] % 8),
+            1 => bytes[at] = choice[3],
+            2 => bytes[at..].rotate_left(usize::from(choice[4]) % (beginning.len() - at).max(1)),
+            _ => {
+                let end = (at + usize::from(choice[4])).min(bytes.len());
+                bytes[at..end].fill(choice[5]);
+            }
+        }
+        match inspected(&bytes) {
+            // Padding between members and a signature's first line are nobody's word.
+            Ok(other) => {
+                assert_eq!(other, manifest);
+                taken += 1;
+            }
+            Err(UpdateError::Refused(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    println!("{taken} of 3000 changed nothing that counts");
+    assert!(taken < 1_500, "{taken}");
 }

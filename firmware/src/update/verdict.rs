@@ -66,11 +66,8 @@ pub fn settle(places: &Places, medium: &mut dyn Medium) -> Result<Verdict, Updat
     let line = read_line(places)?;
     let before = Outcome::read(places);
     let now = before.clone().map(|outcome| outcome.now(places, &line));
-    // A commit that was cut off between its steps, and whose slot boots by its mark.
-    let unfinished = line.failed.is_some() && line.failed == line.slot;
-    if let (true, Some(slot)) = (unfinished, line.slot) {
-        make_good(places, slot, medium).map_err(UpdateError::card(&places.boot))?;
-    } else if line.on_trial().is_none() && (line.failed.is_some() || line.unbootable.is_some()) {
+    // Also after a commit that was cut off, and whose slot booted by its mark: whatever it left besides is harmless.
+    if line.on_trial().is_none() && (line.failed.is_some() || line.unbootable.is_some()) {
         let mut clear = || -> io::Result<()> {
             if Trial::read(places).is_none() {
                 return Ok(());

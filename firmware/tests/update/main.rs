@@ -2,7 +2,9 @@
 //! `mkenvimage` makes U-Boot's environments.
 
 mod card;
+mod hostile;
 mod http;
+mod mounted;
 mod trials;
 
 use card::{Bundle, Card, HASH, MIB, OWNER_KEYS, PLAIN, SALT, judges, noise, path, run, trusting};
@@ -188,7 +190,7 @@ fn what_is_wrong_is_refused_before_anything_is_written_and_the_reason_stays() {
     write("and its manifest speaks of", &good[..good.len() - 1_024 - 512]);
     write("and its manifest speaks of", &good[..good.len() / 2]);
     let longer = [&good[..], &vec![0; 3 * MIB]].concat();
-    write("more follows", &longer);
+    write("and its manifest speaks of", &longer);
     write("tar header", &noise(5, 5_000));
 
     let bundle = card.bundle(&PLAIN);
