@@ -6,12 +6,24 @@ build_card() {
     build_whole
 }
 
-# What a slot is made of, as an update brings it (protocol/spec/update.md).
+# Compatible texts of the boards that this firmware is for, and of the emulator's own board.
+boards=(raspberrypi,3-model-a-plus raspberrypi,3-model-b raspberrypi,3-model-b-plus raspberrypi,model-zero-2-w raspberrypi,4-model-b
+    raspberrypi,400 raspberrypi,4-compute-module raspberrypi,5-model-b linux,dummy-virt)
+
+# Our own program, as the card has it.
+turnpike() { qemu-aarch64-static "$program" "$@"; }
+
+# What a slot is made of, and the update that brings it (protocol/spec/update.md).
 build_slot() {
-    local slot=$work/slot
+    local slot=$work/slot board named=()
+    for board in "${boards[@]}"; do named+=(--board "$board"); done
     mkdir -p "$slot"
     cp "$work/kernel" "$work/initrd.img" "$slot/"
-    printf 'root_hash=%s\nroot_salt=%s\nroot_data_blocks=%s\nversion=%s\n' "$root_hash" "$root_salt" "$root_data_blocks" "$version" >"$slot/slot.env"
+    local files=(--kernel "$work/kernel" --initrd "$work/initrd.img" --root "$work/root.img")
+    turnpike update manifest --version "$version" --name "$name" "${named[@]}" --root-hash "$root_hash" --root-salt "$root_salt" \
+        --root-data-blocks "$root_data_blocks" "${files[@]}" "$slot/manifest.toml"
+    turnpike update slot-env "$slot/manifest.toml" "$slot/slot.env"
+    turnpike update pack --manifest "$slot/manifest.toml" "${files[@]}" "$work/bundle.tpu"
     : >"$slot/good"
 }
 

@@ -11,7 +11,9 @@ build_root() {
     stage_files "$root" usr/lib/ld-linux-aarch64.so.1
     read -r -d '' -a modules < <(section image/modules.txt root && printf '\0')
     stage_modules "$root" "${modules[@]}"
-    install -m 755 "$binaries/turnpike" "$binaries/turnpiked" "$root/usr/bin/"
+    install -m 755 "$program" "$root/usr/bin/turnpike"
+    # One program under two names.
+    ln -s turnpike "$root/usr/bin/turnpiked"
     local applet
     for applet in $(qemu-aarch64-static "$pool/usr/bin/busybox" --list); do
         # A program of its own comes before the applet.
@@ -19,6 +21,8 @@ build_root() {
     done
     cp -a image/root/. "$root/"
     install -m 644 image/layout.sh image/initramfs/ledger.sh "$root/usr/lib/turnpike/"
+    # Whose updates are taken where the owner names nobody.
+    [ -z "${KEYS:-}" ] || install -m 644 "$KEYS" "$root/etc/turnpike/update-keys.toml"
     bundle_certificates "$root"
     cat >"$root/etc/os-release" <<RELEASE
 ID=turnpike

@@ -29,8 +29,8 @@ name=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 say() { echo "image: $*"; }
 
-scripts/cross.sh binaries
-binaries=$PWD/target/cross/aarch64-unknown-linux-gnu/release
+scripts/cross.sh card
+program=$PWD/target/cross/aarch64-unknown-linux-gnu/card/turnpike
 say "packages"
 fetch_packages
 chmod -R u+w "$work" 2>/dev/null || true

@@ -9,6 +9,7 @@ mod chronicle;
 mod core;
 mod gatekeeper;
 mod link;
+mod program;
 mod requests;
 mod rows;
 mod sales;
@@ -18,6 +19,7 @@ mod tests;
 mod writer;
 
 pub use self::core::{Core, CoreError, CoreHandle, Down};
+pub use program::program;
 pub use rows::Batch;
 pub use start::{StartError, run, store_of_another_chain};
 pub use writer::{Commit, Writer};
