@@ -349,7 +349,7 @@ impl<'e> Section<'e> {
         let password = self.password();
         let named = self.choice("security", &Security::CHOICES);
         let security = named.unwrap_or(if password.is_some() {
-            Security::Wpa3
+            Security::Wpa2
         } else {
             Security::Open
         });

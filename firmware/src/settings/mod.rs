@@ -89,13 +89,17 @@ fn apply_on(disk: &dyn Disk, places: &Places, interfaces: &Interfaces) -> io::Re
         config: &config,
     };
     let mut choice = choose(&files, said, &machine);
-    if let Err(error) = folder.and_then(|()| keep(disk, &folders, &files, &choice)) {
-        let what = format!("these settings could not be kept: {error}");
-        let remedy = "secrets stay on this partition; if it stays so, replace the card";
-        choice
-            .findings
-            .push(Finding::outcome(Weight::Odd, "", what, remedy));
+    match folder.and_then(|()| keep(disk, &folders, &files, &choice)) {
+        Ok(findings) => choice.findings.extend(findings),
+        Err(error) => {
+            let what = format!("these settings could not be kept: {error}");
+            let remedy = "secrets stay on this partition; if it stays so, replace the card";
+            choice
+                .findings
+                .push(Finding::outcome(Weight::Odd, "", what, remedy));
+        }
     }
+    choice.findings.sort_by_key(|finding| finding.weight);
     let mut others = Problems::of(places).list();
     others.retain(|problem| {
         !output::PROBLEMS
@@ -110,13 +114,33 @@ fn apply_on(disk: &dyn Disk, places: &Places, interfaces: &Interfaces) -> io::Re
     })
 }
 
-fn keep(disk: &dyn Disk, folders: &Folders<'_>, files: &[Versions; 2], choice: &Choice) -> io::Result<()> {
+/// Keeps what counts, and says which secrets stay on the open partition.
+fn keep(
+    disk: &dyn Disk,
+    folders: &Folders<'_>,
+    files: &[Versions; 2],
+    choice: &Choice,
+) -> io::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
     for (versions, version) in files.iter().zip(choice.versions) {
-        if version == Version::Current {
-            stored::keep(disk, folders, versions)?;
+        let Some(current) = &versions.current else {
+            continue;
+        };
+        let moved = match version {
+            Version::Current => stored::keep(disk, folders, current, versions.last_good.as_ref())?,
+            _ => 0,
+        };
+        if stored::secrets(current).len() > moved {
+            let what = "passwords in it stay on this partition, where everybody can read them";
+            let remedy = match version {
+                Version::Current => "they are moved when the data partition works again",
+                _ => "they are moved when the file counts: correct it",
+            };
+            let line = ConfigError::new(Path::new(&current.name), None, "", what, remedy);
+            findings.push(Finding::whole(Weight::Note, current.kind, line));
         }
     }
-    Ok(())
+    Ok(findings)
 }
 
 /// What a node would say about this file, if it had no other one: for owners who write it on a desktop. Secrets that

@@ -89,7 +89,9 @@ pub(super) fn hostapd(it: &AccessPoint, interface: &InterfaceName, country: Opti
     text.push_str(match it.security {
         Security::Open => "",
         Security::Owe => "wpa=2\nwpa_key_mgmt=OWE\nrsn_pairwise=CCMP\nieee80211w=2\n",
-        Security::Wpa2 => "wpa=2\nwpa_key_mgmt=WPA-PSK\nrsn_pairwise=CCMP\nieee80211w=1\n",
+        // Without protected management frames: offering them keeps guests out on the radios of these boards
+        // (<https://github.com/raspberrypi/linux/issues/3619>).
+        Security::Wpa2 => "wpa=2\nwpa_key_mgmt=WPA-PSK\nrsn_pairwise=CCMP\nieee80211w=0\n",
         Security::Wpa3 => "wpa=2\nwpa_key_mgmt=SAE\nrsn_pairwise=CCMP\nieee80211w=2\n",
     });
     match &it.password {

@@ -52,24 +52,27 @@ pub(super) fn versions(
 /// # Errors
 /// The disk's. At any of them, and at a power cut, each secret is in at least one of the two places, and both files
 /// are whole.
-pub(super) fn keep(disk: &dyn Disk, folders: &Folders<'_>, versions: &Versions) -> io::Result<usize> {
-    let Some(current) = &versions.current else {
-        return Ok(0);
-    };
+pub(super) fn keep(
+    disk: &dyn Disk,
+    folders: &Folders<'_>,
+    current: &Source,
+    last_good: Option<&Source>,
+) -> io::Result<usize> {
     if !disk.remembers(folders.stored) {
         return Ok(0);
     }
-    let whole = with_secrets(current, versions.last_good.as_ref());
-    let kept = versions.last_good.as_ref().is_some_and(|last| last.text == whole);
+    let whole = with_secrets(current, last_good);
+    let kept = last_good.is_some_and(|last| last.text == whole);
     if !kept {
         let name = current.kind.stored_name();
         replace(disk, folders.stored, name, whole.as_bytes(), 0o600)?;
     }
-    let (text, moved) = without_secrets(current);
-    if moved > 0 {
+    let secrets = secrets(current);
+    if !secrets.is_empty() {
+        let text = splice(&current.text, secrets.iter(), |_| Some(quoted(MOVED)));
         replace_on_open_partition(disk, folders.boot, &current.name, &current.bytes(&text))?;
     }
-    Ok(moved)
+    Ok(secrets.len())
 }
 
 /// The text with every secret that was moved put back.
@@ -88,18 +91,14 @@ fn with_secrets(current: &Source, stored: Option<&Source>) -> String {
     )
 }
 
-/// The text without its secrets, and how many they are.
-fn without_secrets(current: &Source) -> (String, usize) {
-    let found: Vec<Entry> = entries(current)
-        .into_iter()
-        .filter(|entry| {
-            entry
-                .secret()
-                .is_some_and(|secret| !secret.is_empty() && secret != MOVED)
-        })
-        .collect();
-    let text = splice(&current.text, found.iter(), |_| Some(quoted(MOVED)));
-    (text, found.len())
+/// Secrets that stand on the open partition.
+pub(super) fn secrets(current: &Source) -> Vec<Entry> {
+    let here = |entry: &Entry| {
+        entry
+            .secret()
+            .is_some_and(|secret| !secret.is_empty() && secret != MOVED)
+    };
+    entries(current).into_iter().filter(here).collect()
 }
 
 /// The text with other values for some entries; every other byte stays.

@@ -417,6 +417,12 @@ fn a_secret_that_was_moved_counts_until_another_one_is_written() {
     let wrong = Card::with("[wifi]\nssid = \"Net\"\npassword = \"first secret\"\n[price]\nup = 1\n");
     wrong.boot();
     assert!(wrong.on_boot(OWN).contains("first secret"));
+    assert!(
+        wrong
+            .out("REPORT.txt")
+            .unwrap()
+            .contains("turnpike.toml: passwords in it stay on this partition")
+    );
     assert!(wrong.setting("wifi/wpa_supplicant.conf").contains("first secret"));
 }
 
