@@ -16,7 +16,7 @@ build_initramfs() {
     install -m 644 image/layout.sh image/initramfs/*.sh "$to/usr/lib/"
     settle "$to"
     (cd "$to" && find . -mindepth 1 | sort | cpio --quiet --reproducible --create --format=newc --owner=0:0) |
-        zstd -19 --quiet --no-progress --force -o "$work/initrd.img"
+        xz --check=crc32 -9e >"$work/initrd.img"
     # What U-Boot unpacks: gzip would be 5 MB more to load and to update, LZMA takes it some seconds more (protocol/spec/decisions/0009).
-    xz --format=lzma -9e --stdout "$pool"/usr/lib/modules/*/vmlinuz >"$work/kernel"
+    xz --format=lzma --lzma1=preset=9e,dict=64MiB,lc=2,lp=2 --stdout "$pool"/usr/lib/modules/*/vmlinuz >"$work/kernel"
 }

@@ -23,7 +23,6 @@ build_root() {
     install -m 644 image/layout.sh image/initramfs/ledger.sh "$root/usr/lib/turnpike/"
     # Whose updates are taken where the owner names nobody.
     [ -z "${KEYS:-}" ] || install -m 644 "$KEYS" "$root/etc/turnpike/update-keys.toml"
-    bundle_certificates "$root"
     cat >"$root/etc/os-release" <<RELEASE
 ID=turnpike
 NAME="Turnpike"
@@ -36,13 +35,6 @@ RELEASE
     env -u SOURCE_DATE_EPOCH mksquashfs "$root" "$work/root.squashfs" -comp xz -b 1M \
         -all-root -noappend -no-xattrs -all-time "$SOURCE_DATE_EPOCH" -mkfs-time "$SOURCE_DATE_EPOCH" -quiet -no-progress
     add_verity
-}
-
-# One file of certificates, as programs look for it.
-bundle_certificates() {
-    mkdir -p "$1/etc/ssl/certs"
-    cat "$1"/usr/share/ca-certificates/mozilla/*.crt >"$1/etc/ssl/certs/ca-certificates.crt"
-    rm -rf "$1/usr/share/ca-certificates"
 }
 
 # Sets root_hash, root_salt, root_data_blocks.

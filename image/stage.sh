@@ -47,7 +47,9 @@ stage_modules() { # stage_modules FOLDER NAME...
     for module in "$@"; do
         stage_module "${module//-/_}"
     done
-    depmod -b "$to/usr" -m /lib/modules "$release" 2>/dev/null || depmod -b "$to/usr" "$release"
+    depmod --basedir "$to" "$release"
+    # Busybox reads the texts.
+    rm "$into"/modules.*.bin "$into"/modules.{order,builtin.modinfo,devname}
 }
 
 stage_module() { # stage_module NAME; sees $from and $into of stage_modules
