@@ -37,7 +37,9 @@ build_boot() {
     tree=$(echo "$pool"/usr/lib/modules/*/dtb)
     cp "$tree"/broadcom/bcm2837-rpi-3-{a-plus,b,b-plus}.dtb "$tree"/broadcom/bcm2837-rpi-zero-2-w.dtb \
         "$tree"/broadcom/bcm2711-rpi-{4-b,400,cm4-io}.dtb "$tree"/broadcom/bcm2712{,-d}-rpi-5-b.dtb "$boot/"
-    cp image/boot/config.txt image/boot/turnpike.toml "$boot/"
+    cp image/boot/config.txt "$boot/"
+    # All settings with their defaults, each behind a "#".
+    turnpike card settings --example >"$boot/turnpike.toml"
     mkimage -A arm64 -O linux -T script -C none -n turnpike -d image/boot/boot.cmd "$boot/boot.scr" >/dev/null
     mkenvimage -s 0x4000 -o "$boot/uboot.env" image/boot/uboot.txt
     printf 'trial_slot=\n' | mkenvimage -s 0x400 -p 0x00 -o "$boot/trial.env" -

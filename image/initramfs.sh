@@ -17,6 +17,6 @@ build_initramfs() {
     settle "$to"
     (cd "$to" && find . -mindepth 1 | sort | cpio --quiet --reproducible --create --format=newc --owner=0:0) |
         xz --check=crc32 -9e >"$work/initrd.img"
-    # What U-Boot unpacks: gzip would be 5 MB more to load and to update, LZMA takes it some seconds more (protocol/spec/decisions/0009).
-    xz --format=lzma --lzma1=preset=9e,dict=64MiB,lc=2,lp=2 --stdout "$pool"/usr/lib/modules/*/vmlinuz >"$work/kernel"
+    # What U-Boot unpacks, and knows by the first two bytes that the default parameters give: gzip would be 5 MB more to load and to update, LZMA takes it some seconds more (protocol/spec/decisions/0009).
+    xz --format=lzma -9e --stdout "$pool"/usr/lib/modules/*/vmlinuz >"$work/kernel"
 }

@@ -19,7 +19,7 @@ build_root() {
         # A program of its own comes before the applet.
         [ -e "$root/usr/bin/$applet" ] || [ -e "$root/usr/sbin/$applet" ] || ln -s busybox "$root/usr/bin/$applet"
     done
-    cp -a image/root/. "$root/"
+    cp -a image/overlay/. "$root/"
     install -m 644 image/layout.sh image/initramfs/ledger.sh "$root/usr/lib/turnpike/"
     # Whose updates are taken where the owner names nobody.
     [ -z "${KEYS:-}" ] || install -m 644 "$KEYS" "$root/etc/turnpike/update-keys.toml"

@@ -34,8 +34,8 @@ ledger_read() { # ledger_read DISK
     local place lines found=1
     generation=0 fresh=0 short=0 unhealthy=0
     for place in $ledger_start $((ledger_start + 2)); do
-        dd if="$1" of=/tmp/ledger bs=512 skip=$((place * 2048)) count=1 2>/dev/null || continue
-        lines=$(ledger_lines /tmp/ledger) || continue
+        dd if="$1" of=/run/ledger bs=512 skip=$((place * 2048)) count=1 2>/dev/null || continue
+        lines=$(ledger_lines /run/ledger) || continue
         if [ $found = 1 ] || [ "$(ledger_value "$lines" generation)" -gt "$generation" ]; then
             generation=$(ledger_value "$lines" generation)
             fresh=$(ledger_value "$lines" fresh)
@@ -50,9 +50,9 @@ ledger_read() { # ledger_read DISK
 # Writes the record of generation, fresh, short and unhealthy, and reads it back from the medium. Fails if it is not there.
 ledger_write() { # ledger_write DISK
     local place=$((ledger_start + (generation % 2) * 2))
-    ledger_record "$generation" "$fresh" "$short" "$unhealthy" >/tmp/ledger
-    dd if=/tmp/ledger of="$1" bs=512 seek=$((place * 2048)) count=1 conv=notrunc,fsync 2>/dev/null || return 1
+    ledger_record "$generation" "$fresh" "$short" "$unhealthy" >/run/ledger
+    dd if=/run/ledger of="$1" bs=512 seek=$((place * 2048)) count=1 conv=notrunc,fsync 2>/dev/null || return 1
     blockdev --flushbufs "$1"
-    dd if="$1" of=/tmp/ledger.back bs=512 skip=$((place * 2048)) count=1 2>/dev/null
-    cmp -s /tmp/ledger /tmp/ledger.back
+    dd if="$1" of=/run/ledger.back bs=512 skip=$((place * 2048)) count=1 2>/dev/null
+    cmp -s /run/ledger /run/ledger.back
 }

@@ -28,5 +28,7 @@ enable_services() {
     enable klog
     enable turnpiked
     [ -s /run/turnpike/settings/authorized_keys ] && enable dropbear
+    # The own firmware for the neighbours, where the owner wants that.
+    [ "$(setting update-serve)" = true ] && enable serve
     enable health
 }

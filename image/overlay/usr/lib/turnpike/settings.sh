@@ -20,7 +20,7 @@ setting() { # setting NAME: one value that the owner set
 }
 
 network() { # network guest|uplink|access_point|station: the interface's name
-    sed -n "s/^$1 //p" /run/turnpike/settings/network 2>/dev/null
+    sed -n "s/^$1=//p" /run/turnpike/settings/network 2>/dev/null
 }
 
 # REPORT.txt on the boot partition, written only when it says something new.
