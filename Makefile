@@ -5,7 +5,7 @@
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test check bench fuzz mcu cross
+.PHONY: help build install demo test check bench fuzz mcu cross image image-lock boot card-test update-test soak
 
 help:
 	@echo 'make build                  the programs, in target/release (several minutes the first time)'
@@ -17,6 +17,12 @@ help:
 	@echo 'make fuzz [SECONDS=60]      feed hostile bytes and event lists to the protocol, each target that long (first build: 1 min)'
 	@echo 'make mcu                    the golden vectors on an emulated Cortex-M4, and its memory figures'
 	@echo 'make cross                  static binaries for the Pi (aarch64), run once under an emulator'
+	@echo 'make image                  the card: target/image/turnpike-arm64.img.xz (several minutes the first time)'
+	@echo 'make image-lock             take today'"'"'s versions of the packages that the card is made of'
+	@echo 'make boot [MACHINE=raspi3b] boot that card in an emulator and buy from it [MACHINE=virt MEM=512M] [IDLE=MINUTES]'
+	@echo 'make card-test [ONLY=name]  what a card has to survive, in an emulator: power cuts, damage, a full card, bad settings'
+	@echo 'make update-test            good and bad updates of that card'
+	@echo 'make soak [CUTS=50]         both with many more power cuts (hours)'
 
 build:
 	@scripts/setup.sh build
@@ -53,3 +59,28 @@ mcu:
 cross:
 	@scripts/setup.sh cross
 	@scripts/cross.sh
+
+image:
+	@scripts/setup.sh image
+	@scripts/image.sh
+
+image-lock:
+	@scripts/setup.sh image
+	@scripts/image_lock.sh
+
+boot:
+	@scripts/setup.sh boot
+	@scripts/boot.sh sale "$(MACHINE)" "$(MEM)" "$(IDLE)"
+
+card-test:
+	@scripts/setup.sh boot
+	@scripts/boot.sh faults "$(ONLY)"
+
+update-test:
+	@scripts/setup.sh boot
+	@scripts/boot.sh updates "$(ONLY)"
+
+soak:
+	@scripts/setup.sh boot
+	@TURNPIKE_CUTS="$(or $(CUTS),50)" scripts/boot.sh faults "$(ONLY)"
+	@TURNPIKE_CUTS="$(or $(CUTS),50)" scripts/boot.sh updates "$(ONLY)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts in place what a make target needs: scripts/setup.sh build|demo|test|check|bench|fuzz|mcu|cross
+# Puts in place what a make target needs: scripts/setup.sh build|demo|test|check|bench|fuzz|mcu|cross|image|boot
 #
 # Silent when nothing is missing. As root on Debian it installs the missing packages; otherwise it prints
 # the one line that would, and ends with status 2. Nothing is ever removed.
@@ -78,6 +78,40 @@ need_cross() {
     rust_for aarch64-unknown-linux-gnu || packages+=("rustc$(web)" "libstd-rust$(web)-dev:arm64")
 }
 
+# What takes Debian packages apart and makes a card of them.
+need_image() {
+    need mksquashfs squashfs-tools
+    need veritysetup cryptsetup-bin
+    need mcopy mtools
+    need mkfs.vfat dosfstools
+    need sfdisk fdisk
+    need modinfo kmod
+    need cpio cpio
+    need xz xz-utils
+    need mkimage u-boot-tools
+    need bmaptool bmap-tools
+    need jq jq
+    need curl curl ca-certificates
+    need git git
+}
+
+# What boots a card in an emulator and deals with it from outside.
+need_boot() {
+    need qemu-system-aarch64 qemu-system-arm
+    [ -e /usr/lib/u-boot/qemu_arm64/u-boot.bin ] || packages+=(u-boot-qemu)
+    need mcopy mtools
+    need fsck.vfat dosfstools
+    need e2fsck e2fsprogs
+    need xz xz-utils
+    need ssh openssh-client
+    # A DHCP client that anybody may have.
+    need busybox busybox
+    need nft nftables
+    need ip iproute2
+    need curl curl
+    need unshare util-linux
+}
+
 # The tests and the demo build their networks in a user namespace, which some systems forbid.
 need_namespaces() {
     unshare --user --map-root-user --net --mount true 2>/dev/null && return
@@ -151,7 +185,9 @@ case "${1:-}" in
     build | fuzz) need_rust ;;
     mcu) need_rust; need_mcu ;;
     cross) need_rust; need_cross ;;
-    *) echo "usage: scripts/setup.sh build|demo|test|check|bench|fuzz|mcu|cross" >&2; exit 2 ;;
+    image) need_rust; need_cross; need_image ;;
+    boot) need_rust; need_boot ;;
+    *) echo "usage: scripts/setup.sh build|demo|test|check|bench|fuzz|mcu|cross|image|boot" >&2; exit 2 ;;
 esac
 if [ "${#packages[@]}" -gt 0 ]; then
     mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
@@ -161,4 +197,4 @@ if [ "${#packages[@]}" -gt 0 ]; then
     fi
     install
 fi
-case "$1" in demo | test | bench) need_namespaces ;; esac
+case "$1" in demo | test | bench | boot) need_namespaces ;; esac

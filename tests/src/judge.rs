@@ -1,11 +1,41 @@
 //! The judges: kernel counters at client and uplink, and the chain's own blocks.
 
 use crate::lab::{Host, Lab};
+use crate::playchain::PlayChain;
 use crate::site::{PATIENCE, Site};
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Block, OutPoint, Transaction};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+
+/// A chain whose blocks can be read, and made.
+pub trait Blocks {
+    /// Asks it.
+    ///
+    /// # Errors
+    /// Its own words.
+    fn rpc(&self, method: &str, params: Value) -> Result<Value, String>;
+    /// Makes so many.
+    fn mine(&self, blocks: u32);
+}
+
+impl Blocks for Site {
+    fn rpc(&self, method: &str, params: Value) -> Result<Value, String> {
+        Site::rpc(self, method, params)
+    }
+    fn mine(&self, blocks: u32) {
+        Site::mine(self, blocks);
+    }
+}
+
+impl Blocks for PlayChain {
+    fn rpc(&self, method: &str, params: Value) -> Result<Value, String> {
+        self.call(method, params)
+    }
+    fn mine(&self, blocks: u32) {
+        crate::node::Node::mine(self, blocks);
+    }
+}
 
 /// nftables counters of what arrived at both ends: up at the uplink, down at the client. Neighbour discovery is not
 /// forwarded, so it is not counted.
@@ -75,12 +105,17 @@ fn install(site: &Site, host: &Host, peers: &[String]) {
 }
 
 fn arrived(host: &Host) -> u64 {
-    let text = host.run("nft -j list counter inet judge arrived");
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    counter(host, "arrived", "bytes")
+}
+
+/// Layer-3 `bytes`, or `packets`, that a counter of the judge's table has seen.
+pub(crate) fn counter(host: &Host, name: &str, unit: &str) -> u64 {
+    let text = host.run(&format!("nft -j list counter inet judge {name}"));
+    let value: Value = serde_json::from_str(&text).unwrap_or_default();
     let objects = value["nftables"].as_array().cloned().unwrap_or_default();
     objects
         .iter()
-        .find_map(|o| o["counter"]["bytes"].as_u64())
+        .find_map(|o| o["counter"][unit].as_u64())
         .expect("the judge's counter")
 }
 
@@ -146,12 +181,12 @@ pub struct Settled {
 }
 
 /// Mines until a block spends the funding output, and reads that block.
-pub fn settled(site: &Site, funding: &str) -> Result<Settled, String> {
+pub fn settled(chain: &impl Blocks, funding: &str) -> Result<Settled, String> {
     let funding: OutPoint = funding.parse().map_err(|e| format!("{funding}: {e}"))?;
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
-        site.mine(1);
-        let blocks = blocks(site)?;
+        chain.mine(1);
+        let blocks = blocks(chain)?;
         let spend = blocks
             .iter()
             .flat_map(|b| &b.txdata)
@@ -168,18 +203,19 @@ pub fn settled(site: &Site, funding: &str) -> Result<Settled, String> {
 ///
 /// # Errors
 /// The chain's own words.
-pub fn spend(site: &Site, output: &str) -> Result<Option<Transaction>, String> {
+pub fn spend(chain: &impl Blocks, output: &str) -> Result<Option<Transaction>, String> {
     let output: OutPoint = output.parse().map_err(|e| format!("{output}: {e}"))?;
-    let mut all = blocks(site)?.into_iter().flat_map(|b| b.txdata);
+    let mut all = blocks(chain)?.into_iter().flat_map(|b| b.txdata);
     Ok(all.find(|t| t.input.iter().any(|i| i.previous_output == output)))
 }
 
-fn blocks(site: &Site) -> Result<Vec<Block>, String> {
-    let height = site.height();
+fn blocks(chain: &impl Blocks) -> Result<Vec<Block>, String> {
+    let height = chain.rpc("getblockcount", json!([]))?;
+    let height = height.as_u64().ok_or("getblockcount gives no number")?;
     let from = height.saturating_sub(60);
     let block = |h: u64| {
-        let hash = site.rpc("getblockhash", json!([h]))?;
-        let raw = site.rpc("getblock", json!([hash, 0]))?;
+        let hash = chain.rpc("getblockhash", json!([h]))?;
+        let raw = chain.rpc("getblock", json!([hash, 0]))?;
         deserialize_hex(raw.as_str().unwrap_or_default()).map_err(|e| e.to_string())
     };
     (from..=height).map(block).collect()

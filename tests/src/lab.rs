@@ -211,6 +211,12 @@ pub fn run_test(name: &str, body: impl FnOnce()) {
     assert!(status.success(), "{name} failed inside the lab: {status}");
 }
 
+/// A host of another network than [`Lab`]'s, inside the same user namespace.
+pub(crate) fn host(name: &str) -> Host {
+    setup::own_run();
+    setup::host(name)
+}
+
 fn again(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitStatus {
     let program = std::env::current_exe().expect("this program has a path");
     Command::new("unshare")

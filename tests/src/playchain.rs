@@ -13,12 +13,17 @@ use turnpike_firmware::playchain::{PlayServer, ServerConfig};
 pub struct PlayChain {
     thread: Option<JoinHandle<()>>,
     folder: TempDir,
-    port: u16,
+    listen: SocketAddr,
 }
 
 impl PlayChain {
     /// Starts a play chain with its first 120 blocks.
     pub fn start() -> Self {
+        PlayChain::start_on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same on this address of the machine, or on all of them.
+    pub fn start_on(address: Ipv4Addr) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("turnpike-playchain-")
             .tempdir()
@@ -26,7 +31,7 @@ impl PlayChain {
         let mut chain = PlayChain {
             thread: None,
             folder,
-            port: free_port(),
+            listen: SocketAddr::from((address, free_port())),
         };
         chain.launch();
         chain
@@ -34,7 +39,12 @@ impl PlayChain {
 
     /// `http://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.listen.port()
     }
 
     /// The cookie file.
@@ -46,7 +56,7 @@ impl PlayChain {
     pub fn launch(&mut self) {
         assert!(self.thread.is_none(), "the play chain runs already");
         let config = ServerConfig {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            listen: self.listen,
             folder: self.folder.path().to_owned(),
             keep: true,
             block_time: None,
@@ -80,7 +90,7 @@ impl PlayChain {
     /// Calls an RPC method; the error is the chain's own words.
     pub fn call(&self, method: &str, params: Value) -> Result<Value, String> {
         let cookie = std::fs::read_to_string(self.cookie()).map_err(|e| format!("cookie: {e}"))?;
-        call(self.port, &cookie, method, &params)
+        call(self.port(), &cookie, method, &params)
     }
 }
 

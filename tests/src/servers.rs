@@ -24,11 +24,7 @@ impl Servers {
             .lab
             .uplink()
             .within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, HTTP)).expect("a port"));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                std::thread::spawn(move || serve(stream));
-            }
-        });
+        web(listener);
         let iperf = site
             .lab
             .uplink()
@@ -112,6 +108,15 @@ impl Servers {
         let _ = download.wait();
         Ok(at_cut)
     }
+}
+
+/// Serves `GET /N` with N bytes on a thread of its own, until the process ends.
+pub fn web(listener: TcpListener) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
 }
 
 fn curl(site: &Site, v6: bool, bytes: u64) -> std::process::Command {

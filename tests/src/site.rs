@@ -348,7 +348,7 @@ impl Chain {
 }
 
 impl Node {
-    fn new(host: Host, folder: PathBuf) -> Node {
+    pub(crate) fn new(host: Host, folder: PathBuf) -> Node {
         fs::create_dir_all(&folder).expect("a folder");
         Node {
             host,
@@ -363,7 +363,7 @@ impl Node {
         self.folder.join("turnpike.toml")
     }
 
-    fn write_config(&self, chain: &str, rest: &str) {
+    pub(crate) fn write_config(&self, chain: &str, rest: &str) {
         let data = self.folder.join("data");
         let node = format!(
             "[node]\nname = \"{}\"\ndata_dir = \"{}\"\n",

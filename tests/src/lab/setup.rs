@@ -50,10 +50,7 @@ pub(super) fn client_mac(i: usize) -> String {
 /// Builds everything; panics with the failed step.
 pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
     assert!((1..=200).contains(&plan.clients), "a lab has 1 to 200 clients");
-    if !std::path::Path::new("/run/netns").exists() || !run_is_ours() {
-        sh("mount -t tmpfs lab /run");
-        sh("mkdir -p /run/netns");
-    }
+    own_run();
     let (relay, uplink) = (host("relay"), host("uplink"));
     let clients: Vec<Host> = (0..plan.clients).map(|i| host(&format!("client{i}"))).collect();
     for setting in [
@@ -74,6 +71,14 @@ pub(super) fn build(plan: &Plan) -> (Vec<Host>, Host, Host) {
         }
     }
     (clients, relay, uplink)
+}
+
+/// Names of namespaces are files in a `/run` of our own.
+pub(super) fn own_run() {
+    if !std::path::Path::new("/run/netns").exists() || !run_is_ours() {
+        sh("mount -t tmpfs lab /run");
+        sh("mkdir -p /run/netns");
+    }
 }
 
 fn uplink_side(relay: &Host, uplink: &Host, plan: &Plan) {
@@ -150,7 +155,7 @@ fn network(address: Ipv6Addr) -> Ipv6Addr {
 }
 
 /// A fresh namespace with its loopback up, and without the delays of duplicate address detection.
-fn host(name: &str) -> Host {
+pub(super) fn host(name: &str) -> Host {
     sh(&format!("ip netns add {name}"));
     let host = Host::named(name);
     host.within(|| {

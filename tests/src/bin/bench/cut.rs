@@ -1,10 +1,10 @@
 //! What passes at the end of credit: 100 cut-offs at the machine's full rate, both families, TCP and UDP, both ways,
 //! each after a top-up. Judged by the kernel counters of the client's and the uplink host's interfaces.
 
-use super::figure::Figure;
 use std::time::Duration;
 use turnpike_firmware::gate::{Gate, Watcher, WatcherEvent};
 use turnpike_protocol::base::ByteCount;
+use turnpike_tests::figure::Figure;
 use turnpike_tests::lab::{Lab, Plan, Stream, StreamKind};
 
 const CUTS: usize = 100;

@@ -5,7 +5,6 @@
 //! the rules of the gate are what is measured. The gate holds 200 clients. `nft`'s dormant flag puts the whole table to
 //! sleep and wakes it, so nothing else differs. `forward_ratio_bare` is held against a relay without any netfilter.
 
-use super::figure::{Figure, median};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use turnpike_firmware::gate::{Gate, GatePlan};
 use turnpike_protocol::base::ByteCount;
+use turnpike_tests::figure::{Figure, median};
 use turnpike_tests::lab::{Lab, Plan, StreamKind};
 
 /// Pairs per figure, a quarter of them for each family and direction.

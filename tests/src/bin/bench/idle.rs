@@ -1,9 +1,9 @@
 //! What a relay that has nothing to do costs: one peer connected, no traffic, the chain asked as often as the
 //! default configuration says.
 
-use super::figure::Figure;
 use std::fs;
 use std::time::{Duration, Instant};
+use turnpike_tests::figure::Figure;
 use turnpike_tests::lab::Plan;
 use turnpike_tests::site::{ChainKind, Site, wait_for};
 

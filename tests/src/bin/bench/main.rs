@@ -4,7 +4,6 @@
 //! Each measurement is a process of its own, so that none inherits what another left: a bound core, a network.
 
 mod cut;
-mod figure;
 mod forward;
 mod idle;
 mod mcu;
@@ -13,9 +12,9 @@ mod payments;
 mod rtt;
 mod wire;
 
-use figure::{Entry, Figure, table};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use turnpike_tests::figure::{Entry, Figure, table};
 use turnpike_tests::lab;
 
 /// A measurement: the names of the figures that it gives, and how.

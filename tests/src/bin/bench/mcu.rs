@@ -1,8 +1,8 @@
 //! What `protocol` takes on the Cortex-M4: by `scripts/mcu.sh`, which replays the golden vectors there.
 
-use super::figure::Figure;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use turnpike_tests::figure::Figure;
 
 /// Program memory and RAM, as the script reports them.
 pub fn mcu() -> Vec<Figure> {

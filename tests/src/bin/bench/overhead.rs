@@ -2,10 +2,10 @@
 //! 50 Mbit/s, with IP and TCP headers and bare TCP acknowledgements, per million bytes sold. Counted by the kernels of
 //! both ends.
 
-use super::figure::Figure;
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+use turnpike_tests::figure::Figure;
 use turnpike_tests::lab::{Host, Plan, Stream, StreamKind};
 use turnpike_tests::site::{ChainKind, Site, wait_for};
 

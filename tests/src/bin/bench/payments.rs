@@ -5,7 +5,6 @@
 //! of the next are taken, as in the daemon. Both sides run on the one core that this process is bound to. What a power
 //! cut can lose: nothing that was acknowledged.
 
-use super::figure::{Figure, median};
 use bitcoin::secp256k1::{Message, Secp256k1, XOnlyPublicKey, schnorr};
 use bitcoin::{Amount, ScriptBuf, Transaction, TxOut, absolute, consensus::encode::serialize, transaction};
 use std::sync::Arc;
@@ -26,6 +25,7 @@ use turnpike_protocol::wire::{
     BindRequest, BindingClass, Ext, Funded, Hello, Message as Wire, OpenRequest, Payment, PriceSheet,
     Signature, read_frame, write_frame,
 };
+use turnpike_tests::figure::{Figure, median};
 
 const CHANNELS: usize = 1_000;
 /// Payments of each channel in a round.

@@ -2,11 +2,11 @@
 //! In between: the signature check, the commit, the kernel's quota raised. All on one machine, so the network adds
 //! nothing but the two ends' TCP.
 
-use super::figure::{Figure, median, quantile};
 use std::time::{Duration, Instant};
 use turnpike_firmware::store::{Origin, Store, Write};
 use turnpike_protocol::base::{Msat, Sat};
 use turnpike_protocol::wire::Message;
+use turnpike_tests::figure::{Figure, median, quantile};
 use turnpike_tests::hostile::{Identity, Payer};
 use turnpike_tests::lab::Plan;
 use turnpike_tests::site::{ChainKind, Site};

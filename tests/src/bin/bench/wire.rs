@@ -1,9 +1,9 @@
 //! Sizes on the wire.
 
-use super::figure::Figure;
 use turnpike_protocol::base::{AccountId, Msat};
 use turnpike_protocol::talk::session::STREAM_OVERHEAD;
 use turnpike_protocol::wire::{Payment, Signature, write_frame};
+use turnpike_tests::figure::Figure;
 
 /// One sealed and framed payment: at ordinary numbers, and at the largest that any channel can have.
 pub fn payment_bytes() -> Vec<Figure> {

@@ -1,7 +1,10 @@
 //! A measured number and what it is held against.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::fmt::Write;
+use std::io;
+use std::path::Path;
 
 /// One line of the table.
 #[derive(Clone, Serialize, Deserialize)]
@@ -80,6 +83,21 @@ impl Figure {
             ratio: self.ratio,
         }
     }
+}
+
+/// Adds figures to a file of entries such as `target/bench.json`, in place of those of the same names.
+///
+/// # Errors
+/// The file cannot be written. One that cannot be read counts as empty.
+pub fn add(path: &Path, figures: &[Figure]) -> io::Result<()> {
+    let old = std::fs::read(path).unwrap_or_default();
+    let mut entries: Vec<Value> = serde_json::from_slice(&old).unwrap_or_default();
+    entries.retain(|entry| figures.iter().all(|f| entry["name"] != f.name.as_str()));
+    entries.extend(figures.iter().map(|f| json!(f.entry())));
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, serde_json::to_string_pretty(&entries)? + "\n")
 }
 
 /// The middle of some numbers.
