@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Makes what the card's start is compared with: a minimal stock Debian for arm64 with systemd, into target/image/stock.
+#
+# Packages are unpacked here and configured inside the emulator, by their own scripts on the kernel that they are for. That
+# takes a quarter of an hour, once; `make boot COMPARE=stock` calls this. Needs a built image (its initramfs starts the second part).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
+. image/mirror.sh
+
+to=$PWD/target/image/stock
+pool=$PWD/target/image/work/pool
+[ -d "$pool" ] || { echo "image-stock: build the card first: make image" >&2; exit 2; }
+[ ! -e "$to/done" ] || exit 0
+rm -rf "$to"
+mkdir -p "$to/boot"
+mirror=$(debian_mirror)
+
+echo "image-stock: unpacking"
+mmdebstrap --quiet --variant=extract --architectures=arm64 --aptopt='Acquire::Check-Valid-Until "false"' \
+    --include='?essential' --include=systemd-sysv,udev,dbus,kmod,init,netbase,ifupdown,isc-dhcp-client,openssh-server,linux-image-arm64,initramfs-tools,dpkg,apt,login,passwd,base-files,base-passwd,bash,mawk,zstd,fdisk,e2fsprogs \
+    trixie "$to/tree.tar" "deb $mirror trixie main" 2>"$to/log" || { tail -n 5 "$to/log" >&2; exit 2; }
+
+echo "image-stock: configuring in the emulator (ten minutes or more)"
+mkdir "$to/tree"
+tar -x -C "$to/tree" -f "$to/tree.tar"
+rm "$to/tree.tar"
+printf '/dev/root / ext4 rw 0 1\n' >"$to/tree/etc/fstab"
+cat >"$to/tree/configure" <<'SCRIPT'
+#!/bin/bash
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive HOME=/ LC_ALL=C
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -o remount,rw /
+echo stock >/etc/hostname
+for package in base-passwd base-files; do dpkg --force-all --configure $package; done
+dpkg --force-all --configure -a && echo "CONFIGURED" || echo "NOT CONFIGURED"
+echo "root:root" | chpasswd
+sync; mount -o remount,ro /
+echo o >/proc/sysrq-trigger; sleep 60
+SCRIPT
+chmod 755 "$to/tree/configure"
+truncate -s 2G "$to/stock.img"
+/usr/sbin/mke2fs -q -F -t ext4 -L stock -d "$to/tree" "$to/stock.img"
+kernel=$(echo "$to"/tree/boot/vmlinuz-*)
+cp "$kernel" "$to/boot/vmlinuz"
+# The first start has no initramfs of its own yet: busybox and the modules for an emulated disk.
+release=${kernel#*vmlinuz-}
+mkdir -p "$to/first/modules" "$to/first/bin" "$to/first/mnt" "$to/first/dev"
+cp "$pool/usr/bin/busybox" "$to/first/bin/"
+for module in virtio_blk crc32c_generic mbcache jbd2 crc16 ext4; do
+    file=$(find "$to/tree/usr/lib/modules/$release" -name "$module.ko.xz")
+    [ -z "$file" ] || xz -dc "$file" >"$to/first/modules/$module.ko"
+done
+cat >"$to/first/init" <<'SCRIPT'
+#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs dev /dev
+for module in virtio_blk crc32c_generic crc16 mbcache jbd2 ext4; do [ ! -e /modules/$module.ko ] || /bin/busybox insmod /modules/$module.ko; done
+tries=0
+until [ -b /dev/vda ] || [ $tries = 100 ]; do tries=$((tries + 1)); /bin/busybox sleep 0.2; done
+/bin/busybox mount -t ext4 /dev/vda /mnt
+/bin/busybox mount -o move /dev /mnt/dev
+exec /bin/busybox switch_root /mnt /configure
+SCRIPT
+chmod 755 "$to/first/init"
+(cd "$to/first" && find . | cpio --quiet -o -H newc) | gzip >"$to/first.img"
+timeout 2400 qemu-system-aarch64 -M virt -cpu max -smp 2 -m 2G -accel tcg,thread=multi -kernel "$to/boot/vmlinuz" -initrd "$to/first.img" \
+    -append "console=ttyAMA0 panic=1 loglevel=3" -drive "file=$to/stock.img,if=virtio,format=raw" -display none -serial "file:$to/configure.log" -no-reboot </dev/null
+grep -aq "^CONFIGURED" "$to/configure.log" || { tail -n 20 "$to/configure.log" >&2; echo "image-stock: Debian's packages were not configured; the log is $to/configure.log" >&2; exit 2; }
+initrd=$(/usr/sbin/debugfs -R "ls -p /boot" "$to/stock.img" 2>/dev/null | tr '/' '\n' | grep '^initrd' | head -n 1)
+/usr/sbin/debugfs -R "dump /boot/$initrd $to/boot/initrd.img" "$to/stock.img" 2>/dev/null
+[ -s "$to/boot/initrd.img" ] || { echo "image-stock: there is no initramfs in the stock system" >&2; exit 2; }
+rm -rf "$to/tree" "$to/first"
+touch "$to/done"
+echo "image-stock: ok, in $to"
