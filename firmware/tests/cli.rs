@@ -1394,6 +1394,7 @@ fn a_status_names_each_peer_once_and_what_waits_for_a_block() {
         lit: true,
         fee_rate_sat_per_kvb: FeeRate::new(2_500),
         generation: 1,
+        card: "0123-4567-89AB-CDEF".to_owned(),
         uptime_seconds: 1,
         wallet_sat: Some(Sat::new(10_000)),
         wallet_unconfirmed_sat: Some(Sat::new(49_500)),

@@ -38,13 +38,15 @@ pub enum ProblemCode {
     FirmwareMissing,
     /// The store cannot be opened.
     StoreUnreadable,
+    /// Identity and money of this node go on on another card.
+    StoreMoved,
     /// The node waits to be set up.
     SetupMode,
 }
 
 impl ProblemCode {
     /// Every one.
-    pub const ALL: [ProblemCode; 12] = [
+    pub const ALL: [ProblemCode; 13] = [
         ProblemCode::RootCorrupt,
         ProblemCode::SlotRolledBack,
         ProblemCode::UpdateRefused,
@@ -56,6 +58,7 @@ impl ProblemCode {
         ProblemCode::NoNetwork,
         ProblemCode::FirmwareMissing,
         ProblemCode::StoreUnreadable,
+        ProblemCode::StoreMoved,
         ProblemCode::SetupMode,
     ];
 
@@ -73,6 +76,7 @@ impl ProblemCode {
             ProblemCode::NoNetwork => "no-network",
             ProblemCode::FirmwareMissing => "firmware-missing",
             ProblemCode::StoreUnreadable => "store-unreadable",
+            ProblemCode::StoreMoved => "store-moved",
             ProblemCode::SetupMode => "setup-mode",
         }
     }

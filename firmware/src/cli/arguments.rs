@@ -6,6 +6,7 @@ use super::amount::{
 use super::update::UpdateOptions;
 use crate::chain::ChainName;
 use crate::control::{Hex, Target};
+use crate::store::CardId;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -29,6 +30,11 @@ Examples:
   turnpike channel open --capacity-sat 50000
   turnpike channel open --relay 192.0.2.1:7473 --lifetime-blocks 432 --yes";
 
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  turnpike backup /media/stick/pole-7               now and then; a restored node settles its channels
+  turnpike backup --move-to 0000-0000-0000-001Y /media/stick/move    to a new card, which goes on as if nothing was";
+
 /// Buys and sells metered bandwidth over Bitcoin trade channels.
 #[derive(Parser, Debug)]
 #[command(name = "turnpike", version, propagate_version = true)]
@@ -51,7 +57,8 @@ pub(super) enum Command {
     /// Make this node's seed, store and configuration, and show the seed words once.
     #[command(after_help = INIT_EXAMPLES)]
     Init(InitOptions),
-    /// Make the store out of a backup; without a seed file, read the seed words from standard input.
+    /// Make the store out of a backup; without a seed file, read the seed words from standard input. Or go on, on a card
+    /// that is new, with what `turnpike backup --move-to` wrote for it; its code is read from standard input.
     Restore {
         /// What `turnpike backup` wrote.
         file: PathBuf,
@@ -102,11 +109,9 @@ pub(super) enum Command {
     /// Refunds of the channels in which this node pays.
     #[command(subcommand)]
     Refund(RefundCommand),
-    /// Write an encrypted backup of the store.
-    Backup {
-        /// A new file.
-        file: PathBuf,
-    },
+    /// Write an encrypted backup of the store, or move this node's identity and money to another card.
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup(BackupOptions),
     /// The firmware of the card.
     Update(UpdateOptions),
     /// Look for what is wrong, and say what to do.
@@ -132,6 +137,22 @@ pub(super) enum CardCommand {
     Settings(CardOptions),
     /// Make what is missing of this node's seed and store, without showing the words.
     Init,
+    /// Print this card's id, which `turnpike backup --move-to` names on the old one.
+    Id,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BackupOptions {
+    /// A new file.
+    #[arg(required_unless_present = "undo_move", conflicts_with = "undo_move")]
+    pub file: Option<PathBuf>,
+    /// Stop this node for good, and let the card with this id, which is new, go on with its identity and money. The daemon
+    /// has to be stopped. The file holds the seed too; the code that opens it is printed.
+    #[arg(long, value_name = "CARD-ID", conflicts_with = "undo_move")]
+    pub move_to: Option<CardId>,
+    /// Let this node go on after all, because the other card never started with the file and never will.
+    #[arg(long)]
+    pub undo_move: bool,
 }
 
 #[derive(Subcommand, Debug)]

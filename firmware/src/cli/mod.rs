@@ -18,6 +18,7 @@ mod doctor;
 mod event;
 mod failure;
 mod interrupt;
+mod moving;
 mod output;
 mod place;
 mod price;
@@ -33,8 +34,8 @@ mod update;
 
 use crate::control::{Progress, Request, Standing};
 use arguments::{
-    Arguments, Beginning, CardCommand, ClientsCommand, Command, PriceCommand, ReceiptsCommand, RefundCommand,
-    SeedCommand, WalletCommand,
+    Arguments, BackupOptions, Beginning, CardCommand, ClientsCommand, Command, PriceCommand, ReceiptsCommand,
+    RefundCommand, SeedCommand, WalletCommand,
 };
 use clap::{CommandFactory, Parser};
 use failure::Failure;
@@ -118,7 +119,13 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
             }
         }
         Command::Refund(RefundCommand::Export) => ask(Request::RefundExport),
-        Command::Backup { file } => {
+        Command::Backup(BackupOptions {
+            move_to: Some(to),
+            file: Some(file),
+            ..
+        }) => moving::leave(&place, &output, to, &file),
+        Command::Backup(BackupOptions { file: None, .. }) => moving::undo(&place, &output),
+        Command::Backup(BackupOptions { file: Some(file), .. }) => {
             // The daemon has a working folder of its own.
             let path = std::path::absolute(&file).map_err(|error| {
                 Failure::usage(format!(
@@ -145,6 +152,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Card(CardCommand::Settings(options)) => card::settings(&output, &options),
         Command::Card(CardCommand::Init) => seed::make(&place, &output),
+        Command::Card(CardCommand::Id) => moving::id(&place, &output),
         Command::Seed(SeedCommand::Show) => seed::show(&place, &output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -2,8 +2,9 @@
 
 use super::setup::{Files, fresh, parse, table, write_durably};
 use super::{Failure, Output, Place};
+use crate::card::{Places, ProblemCode, Problems};
 use crate::chain::ChainName;
-use crate::store::{Origin, Store, StoreError, Table};
+use crate::store::{Origin, Store, StoreError, Table, finish_arrival};
 use crate::wallet::{chain_of, is_untouched};
 use std::fs::{self, File};
 use std::io::{BufRead, IsTerminal, Write, stderr, stdin, stdout};
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Stands in the data folder until somebody saw the words.
-const UNSEEN: &str = "seed.unseen";
+pub(super) const UNSEEN: &str = "seed.unseen";
 
 /// Whether the words of this node's seed were never shown; `false` where that cannot be looked at.
 pub(super) fn is_unseen(place: &Place) -> bool {
@@ -29,6 +30,13 @@ pub(super) fn make(place: &Place, output: &Output) -> Result<(), Failure> {
         ));
     }
     let made = make_with(&files, &mut || Ok(()))?;
+    let problems = Problems::of(&Places::find(None));
+    let reported = match Store::peek_moved(files.store()) {
+        Some(moved) => problems.report(ProblemCode::StoreMoved, &moved.to_string()),
+        None => problems.clear(ProblemCode::StoreMoved),
+    };
+    // Where nobody can be told, the daemon says it.
+    drop(reported);
     let text = match made {
         Made::Nothing => "this node has a seed and a store".to_owned(),
         Made::Seed => {
@@ -93,6 +101,7 @@ enum Made {
 fn make_with(files: &Files, step: &mut dyn FnMut() -> Result<(), Failure>) -> Result<Made, Failure> {
     let there = |path: &Path| path.symlink_metadata().is_ok();
     let (seed, store) = (files.seed(), files.store());
+    finish_arrival(seed, store)?;
     if there(seed) && there(store) {
         return change_chain(files, step);
     }
@@ -164,28 +173,42 @@ fn change_chain(files: &Files, step: &mut dyn FnMut() -> Result<(), Failure>) ->
     Ok(Made::OtherStore(of))
 }
 
+/// Whether no channel, no coin and no peer was ever in a store.
+pub(super) fn is_empty(store: &Store) -> Result<bool, Failure> {
+    for table in Table::ALL {
+        let expected = matches!(table, Table::Meta | Table::Wallet | Table::Chain);
+        if !expected && !store.load(table)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    let journal = wallet_of(store)?;
+    Ok(store.journal()?.is_empty() && is_untouched(&journal).unwrap_or(false))
+}
+
+fn wallet_of(store: &Store) -> Result<Vec<Vec<u8>>, Failure> {
+    let rows = store.load(Table::Wallet)?;
+    Ok(rows.into_iter().map(|row| row.value).collect())
+}
+
 /// The chain and origin of a store in which nothing happened; `None` of any other.
 fn empty_store_of(path: &Path) -> Result<Option<(ChainName, Origin)>, Failure> {
     // What cannot be read or is in use is the daemon's to explain.
     let Ok(store) = Store::open(path) else {
         return Ok(None);
     };
-    for table in Table::ALL {
-        let expected = matches!(table, Table::Meta | Table::Wallet | Table::Chain);
-        if !expected && !store.load(table)?.is_empty() {
-            return Ok(None);
-        }
+    if !is_empty(&store)? {
+        return Ok(None);
     }
-    let rows = store.load(Table::Wallet)?;
-    let journal: Vec<_> = rows.into_iter().map(|row| row.value).collect();
-    let of = chain_of(&journal).ok().flatten().and_then(ChainName::of);
-    let untouched = is_untouched(&journal).unwrap_or(false);
+    let of = chain_of(&wallet_of(&store)?)
+        .ok()
+        .flatten()
+        .and_then(ChainName::of);
     let origin = if store.restored()? {
         Origin::Restored
     } else {
         Origin::New
     };
-    Ok(of.filter(|_| untouched).map(|of| (of, origin)))
+    Ok(of.map(|of| (of, origin)))
 }
 
 /// The store of this chain that was put aside, or a new one.
@@ -212,7 +235,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
     renamed.map_err(|error| disk(to, &error))
 }
 
-fn remove(path: &Path) -> Result<(), Failure> {
+pub(super) fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(disk(path, &error)),

@@ -1,11 +1,11 @@
 //! A node's files: made once, restored, never overwritten.
 
 use super::arguments::InitOptions;
-use super::{Failure, Output, Place};
+use super::{Failure, Output, Place, moving};
 use crate::chain::ChainName;
 use crate::config::{Config, SYSTEM, example_on};
 use crate::control::Hex;
-use crate::store::{Backup, Origin, Store, StoreError, import};
+use crate::store::{Backup, Origin, Store, StoreError, destination, import};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{BufRead, IsTerminal, Read, Write, stderr, stdin};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -92,14 +92,17 @@ pub(super) fn init(place: &Place, output: &Output, options: &InitOptions) -> Res
 
 pub(super) fn restore(place: &Place, output: &Output, backup: &Path) -> Result<(), Failure> {
     let files = Files::locate(place, None)?;
-    if files.store.symlink_metadata().is_ok() {
-        return Err(StoreError::Exists { path: files.store }.into());
-    }
     if let Err(error) = backup.metadata() {
         return Err(Failure::usage(format!(
             "{}: {error}: name what `turnpike backup` wrote",
             backup.display()
         )));
+    }
+    if let Some(to) = destination(backup)? {
+        return moving::arrive(&files, output, backup, to);
+    }
+    if files.store.symlink_metadata().is_ok() {
+        return Err(StoreError::Exists { path: files.store }.into());
     }
     let kept = files.seed.symlink_metadata().is_ok();
     let seed = if kept { files.read_seed()? } else { read_words()? };
@@ -225,6 +228,11 @@ impl Files {
         parse(&Zeroizing::new(words), &path.to_string())
     }
 
+    /// Whose seed is there.
+    pub(super) fn node(&self) -> Result<NodeId, Failure> {
+        Ok(keys(&self.read_seed()?, self.coin())?.node())
+    }
+
     pub(super) fn seed(&self) -> &Path {
         &self.seed
     }
@@ -293,7 +301,7 @@ impl Files {
         )
     }
 
-    fn document(&self, node: NodeId) -> serde_json::Value {
+    pub(super) fn document(&self, node: NodeId) -> serde_json::Value {
         serde_json::json!({
             "node": Hex(node),
             "network": self.chain.word(),
@@ -304,7 +312,7 @@ impl Files {
         })
     }
 
-    fn text(&self, node: NodeId) -> String {
+    pub(super) fn text(&self, node: NodeId) -> String {
         let wrote = if self.configured {
             ""
         } else {

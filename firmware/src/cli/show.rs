@@ -184,6 +184,7 @@ fn status(it: &Status) -> String {
             seconds(it.uptime_seconds)
         ),
     );
+    row("card", it.card.clone());
     let waiting = it
         .wallet_unconfirmed_sat
         .filter(|amount| *amount > Sat::ZERO)

@@ -26,6 +26,7 @@ fn the_words_of_the_command_line_do_not_contradict_each_other() {
 #[test]
 fn every_command_of_the_manual_is_understood() {
     let id = "ab".repeat(32);
+    let card = "0000-0000-0000-001Y";
     for words in [
         "init",
         "init --restore --show-words --json",
@@ -62,6 +63,9 @@ fn every_command_of_the_manual_is_understood() {
         "clients block abcd",
         "refund export",
         "backup /media/card/backup",
+        &format!("backup --move-to {card} /media/card/move"),
+        "backup --undo-move",
+        "card id",
         "restore /media/card/backup --data-dir /media/x",
         "update status --json",
         "update apply bundle.tpu",

@@ -142,6 +142,8 @@ pub struct Status {
     pub fee_rate_sat_per_kvb: FeeRate,
     /// How often the store was opened.
     pub generation: u64,
+    /// Id of the store, which `turnpike backup --move-to` names.
+    pub card: String,
     /// Since the daemon started.
     pub uptime_seconds: u64,
     /// Coins that can be spent now; none without a wallet.

@@ -9,7 +9,7 @@ use crate::chain::{Bitcoind, ChainName, ChainTask, DEFAULT_PATIENCE, FollowerCon
 use crate::config::{ChainBackend, Config, ConfigError};
 use crate::control::ControlServer;
 use crate::gate::{Gate, GatePlan, Survivor, Watcher};
-use crate::store::{Store, Table, Write};
+use crate::store::{Store, Table, Write, finish_arrival};
 use crate::transport::{Discovery, LinkLimits, Links, SignedSheet, answer_discovery};
 use crate::wallet::{Wallet, WalletKeys, chain_of};
 use bitcoin::BlockHash;
@@ -57,6 +57,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let config = Arc::new(config);
     let network = config.chain.network;
     let play = config.chain.backend == ChainBackend::Play;
+    finish_arrival(&config.seed(), &config.store()).map_err(files)?;
     let keys = read_keys(&config)?;
     let genesis = config.chain.name().genesis();
 

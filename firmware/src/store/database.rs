@@ -1,6 +1,7 @@
 //! The open store.
 
 use super::journal::{self, Journal};
+use super::moving::CardId;
 use super::{FOLD_AT, FORMAT, MAX_JOURNAL, Row, StoreError, Table, Write};
 use redb::backends::FileBackend;
 use redb::{ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError};
@@ -14,12 +15,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Memory for cached pages, bytes: the busiest channels' rows stay in it, and an idle relay stays small.
 const CACHE: usize = 4 * 1024 * 1024;
 
-const STORE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("store");
+pub(super) const STORE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("store");
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 
 const FORMAT_KEY: &str = "format";
 const GENERATION_KEY: &str = "generation";
-const RESTORED_KEY: &str = "restored";
+pub(super) const RESTORED_KEY: &str = "restored";
+pub(super) const CARD_KEY: &str = "card";
 
 /// Where a new store comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +30,8 @@ pub enum Origin {
     New,
     /// A seed or a backup that was in use before (money.md rule 16).
     Restored,
+    /// A store that was stopped for it elsewhere: this is the only one that goes on.
+    Moved,
 }
 
 /// The open store. All methods block on the disk: call them from a thread that may.
@@ -66,14 +70,13 @@ impl Store {
 
     /// Opens the store, checks every page's checksum, and raises its generation durably.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|error| StoreError::io(path, error))?;
-        file.set_permissions(Permissions::from_mode(0o600))
-            .map_err(|error| StoreError::io(path, error))?;
-        Store::open_on(file_backend(file, path)?, path)
+        Store::open_on(open_file(path)?, path)
+    }
+
+    /// [`Store::open`] also of a store that goes on elsewhere: to say so, or to write the file for that again. Nothing
+    /// else may be done with one.
+    pub fn open_moved(path: &Path) -> Result<Store, StoreError> {
+        Store::open_whether(open_file(path)?, path)
     }
 
     /// Every row of a table of a store that nobody has open, by rising key; the file stays as it is, its generation too.
@@ -92,6 +95,15 @@ impl Store {
 
     /// Opens a store on any storage: the place where tests cut the power. `path` is for messages only.
     pub fn open_on(backend: impl StorageBackend, path: &Path) -> Result<Store, StoreError> {
+        let store = Store::open_whether(backend, path)?;
+        match store.moved()? {
+            Some(moved) => Err(StoreError::moved(path, &moved)),
+            None => Ok(store),
+        }
+    }
+
+    /// Whether it has moved or not.
+    pub(super) fn open_whether(backend: impl StorageBackend, path: &Path) -> Result<Store, StoreError> {
         // redb makes a database out of nothing; a store whose bytes are gone is damaged, not new.
         if backend.len().map_err(|error| StoreError::io(path, error))? == 0 {
             return Err(StoreError::unreadable(path, "the file is empty"));
@@ -106,6 +118,7 @@ impl Store {
             end: Mutex::new(JournalEnd { next: 0, bytes: 0 }),
         };
         store.generation = store.raise_generation()?;
+        store.name_card()?;
         store.end = Mutex::new(store.read_end()?);
         Ok(store)
     }
@@ -122,6 +135,7 @@ impl Store {
                 path: path.to_owned(),
             });
         }
+        let card = CardId::random().map_err(|error| StoreError::io(path, error))?;
         let store = Store {
             db: database(backend, path)?,
             path: path.to_owned(),
@@ -132,6 +146,7 @@ impl Store {
             let mut meta = txn.open_table(STORE)?;
             meta.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;
             meta.insert(GENERATION_KEY, generation.to_le_bytes().as_slice())?;
+            meta.insert(CARD_KEY, card.as_bytes())?;
             if origin == Origin::Restored {
                 meta.insert(RESTORED_KEY, [1].as_slice())?;
             }
@@ -144,7 +159,8 @@ impl Store {
         Ok(store)
     }
 
-    /// How often this store was opened, this time included: a copied card shows an old one to its peers.
+    /// Rises by chance, 1 to 2^32, each time the store is opened: of two copies of one card, that with the lower number
+    /// learns of it from peers of both.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -276,17 +292,25 @@ impl Store {
         })
     }
 
+    /// What the store notes about itself.
+    pub(super) fn value(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.look(|txn| {
+            Ok(txn
+                .open_table(STORE)?
+                .get(key)?
+                .map(|value| value.value().to_vec()))
+        })
+    }
+
     fn raise_generation(&self) -> Result<u64, StoreError> {
         let generation = self
-            .look(|txn| {
-                Ok(txn
-                    .open_table(STORE)?
-                    .get(GENERATION_KEY)?
-                    .map(|v| v.value().to_vec()))
-            })?
+            .value(GENERATION_KEY)?
             .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
-            .ok_or_else(|| StoreError::unreadable(&self.path, "it has no generation"))?
-            .saturating_add(1);
+            .ok_or_else(|| StoreError::unreadable(&self.path, "it has no generation"))?;
+        // By chance: two copies of one card that were started equally often show two numbers all the same.
+        let mut step = [0; 4];
+        getrandom::fill(&mut step).map_err(|error| StoreError::io(&self.path, io::Error::other(error)))?;
+        let generation = generation.saturating_add(1 + u64::from(u32::from_le_bytes(step)));
         self.transact(|txn| {
             let bytes = generation.to_le_bytes();
             txn.open_table(STORE)?.insert(GENERATION_KEY, bytes.as_slice())?;
@@ -313,7 +337,7 @@ impl Store {
     }
 
     /// One durable transaction; nothing of it stays when `work` fails.
-    fn transact(
+    pub(super) fn transact(
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
@@ -370,6 +394,18 @@ pub(super) fn build(
             .map_err(|error| StoreError::io(folder, error))
     };
     work().inspect_err(|_| drop(fs::remove_file(&unfinished)))
+}
+
+/// A store's file, for its owner alone.
+fn open_file(path: &Path) -> Result<FileBackend, StoreError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| StoreError::io(path, error))?;
+    file.set_permissions(Permissions::from_mode(0o600))
+        .map_err(|error| StoreError::io(path, error))?;
+    file_backend(file, path)
 }
 
 fn file_backend(file: File, path: &Path) -> Result<FileBackend, StoreError> {

@@ -1,5 +1,6 @@
 //! Why the store refused. Every text says what to do.
 
+use super::moving::{CardId, Moved};
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -91,6 +92,44 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The store goes on elsewhere.
+    #[error(
+        "{path}: identity and money of this node moved to card {to} on {day} by this node's clock, and only that card goes on with them: nothing is paid or sold here any more. If file or code got lost, `turnpike backup --move-to {to} FILE` gives them again; if that card never started with them and never will, `turnpike backup --undo-move` lets this one go on"
+    )]
+    Moved {
+        /// Where.
+        path: PathBuf,
+        /// The card that goes on.
+        to: CardId,
+        /// When, such as `2026-03-01`.
+        day: String,
+    },
+    /// Moving a store to where it is.
+    #[error("{card} is this card itself: name the new one, by what `turnpike card id` says there")]
+    OwnCard {
+        /// This one.
+        card: CardId,
+    },
+    /// A move for another card, or one that was used up.
+    #[error(
+        "{path} is for card {to}, and this is card {here}: put it there. Each file opens once; if it was opened here before, this node has what was in it. If that card is lost, say `turnpike backup --move-to {here} FILE` on the old one after `turnpike backup --undo-move`"
+    )]
+    OtherCard {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        to: CardId,
+        /// This one.
+        here: CardId,
+    },
+    /// The code does not open the move, or somebody changed the file.
+    #[error(
+        "{path} does not open with this code: take the code of this very file, and compare the file's SHA-256 with the one that was printed beside it"
+    )]
+    MoveRefused {
+        /// The file.
+        path: PathBuf,
+    },
     /// Written by a newer version.
     #[error("{path} has backup format {found}, this version knows {known}: update turnpike")]
     BackupNewer {
@@ -116,6 +155,14 @@ impl StoreError {
                 reason: error.to_string(),
             },
             _ => StoreError::Io { path, error },
+        }
+    }
+
+    pub(super) fn moved(path: &Path, moved: &Moved) -> StoreError {
+        StoreError::Moved {
+            path: path.to_owned(),
+            to: moved.to,
+            day: moved.day(),
         }
     }
 

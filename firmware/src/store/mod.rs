@@ -1,27 +1,36 @@
 //! The store: everything that must outlive a power cut, in one redb file.
 //!
 //! What it does: makes a list of writes durable in one transaction, keeps the journal of payments beside the
-//! tables in the same file, writes and reads encrypted backups.
+//! tables in the same file, writes and reads encrypted backups, lets a store go on elsewhere and no longer here.
 //! What comes in: bytes under a [`Table`] and a key, journal entries. What goes out: the same bytes, in order.
 //! What it never does: read meaning into a value (values carry their own version byte), take a damaged file for
 //! an empty one, go on after a failed write.
 //! Spec page: `protocol/spec/store.md`.
 
+mod arrival;
 mod backup;
+mod content;
 mod database;
 mod error;
 #[cfg(any(test, feature = "faults"))]
 pub mod fault;
 mod format;
 mod journal;
+mod moving;
+#[cfg(test)]
+mod moving_tests;
+mod sealed;
+mod spoken;
 #[cfg(test)]
 mod tests;
 
+pub use arrival::{finish_arrival, take_over};
 pub use backup::{Backup, import};
 pub use database::{Origin, Store};
 pub use error::StoreError;
 pub use format::format_of;
 pub use journal::Journal;
+pub use moving::{Arrival, CardId, Departure, MoveCode, Moved, destination, read_move, sum};
 
 /// Version of the file: its tables and the framing of the journal. A file of a newer version is refused.
 pub const FORMAT: u32 = 1;

@@ -46,6 +46,8 @@ impl Desk {
             prices,
         });
         let addresses = self.addresses().await?;
+        let card = self.core.store(|s| s.card()).await?;
+        let card = card.map_err(Failed::from_error)?;
         let session = |(connection, peer): &(ConnectionId, NodeId)| SessionStatus {
             connection: connection.0,
             peer: Hex(*peer),
@@ -66,6 +68,7 @@ impl Desk {
             lit: view.lit,
             fee_rate_sat_per_kvb: fee_rate,
             generation: view.generation,
+            card: card.to_string(),
             uptime_seconds: self.started.elapsed().as_secs(),
             wallet_sat: coins.map(|c| c.confirmed),
             wallet_unconfirmed_sat: coins.map(|c| c.unconfirmed),
