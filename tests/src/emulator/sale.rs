@@ -5,7 +5,6 @@ use super::{Board, Stand, Wires};
 use crate::judge::{self, Blocks, Settled};
 use crate::sale::{self, MIB, PRICE};
 use crate::site::wait_for;
-use std::ops::Add;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,10 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_secs(4);
 /// How long an emulated machine may take for a download.
 const DOWNLOAD: Duration = Duration::from_secs(300);
-/// IPv4 and TCP with time stamps: the least that a packet has besides what it carries, once the connection is there.
-const HEADERS: u64 = 52;
+/// IPv4 and TCP without options, as the emulator's user network speaks them: what a packet has besides what it carries.
+const HEADERS: u64 = 40;
+/// What the client may send in all that belongs to no connection any more, and so passes no gate.
+const STRAYS: u64 = 8 * HEADERS;
 /// Largest packet that the gate may see where the card's kernel puts received packets together.
 const MERGED: u64 = 65_536;
 
@@ -44,22 +45,18 @@ pub struct Sold {
     pub rate: u64,
 }
 
-/// Layer-3 bytes and packets at the client's interface.
+/// Layer-3 bytes and packets at the client's interface, one way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Count {
     bytes: u64,
     packets: u64,
 }
 
-impl Add for Count {
-    type Output = Count;
-
-    fn add(self, other: Count) -> Count {
-        Count {
-            bytes: self.bytes + other.bytes,
-            packets: self.packets + other.packets,
-        }
-    }
+/// Both ways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    up: Count,
+    down: Count,
 }
 
 impl Count {
@@ -123,17 +120,16 @@ impl Stand {
         sale::end(&mut buy.0)?;
         let (now, seen) = self.settled()?;
         let now = now.since(earlier);
-        let down = self.down();
         let slot = sale::channel(&self.client).unwrap_or_default()["slot"].to_string();
         self.client.ask(&["channel", "close", &slot]);
         let settled = judge::settled(&self.chain, &funding)?;
         let sold = Sold {
-            billed: now.billed,
+            billed: now.up + now.down,
             msat: now.msat,
             settled_sat: settled.payee + settled.fee,
             rate,
         };
-        let mut faults = self.faults_of_bytes(then, seen_then, &sold, seen, down);
+        let mut faults = self.faults_of_bytes((then, seen_then), (now, seen));
         faults.extend(faults_of_money(mib, &sold, &settled));
         if faults.is_empty() {
             Ok(sold)
@@ -142,50 +138,52 @@ impl Stand {
         }
     }
 
-    fn faults_of_bytes(
-        &self,
-        then: Billed,
-        seen_then: Count,
-        sold: &Sold,
-        seen: Count,
-        down: Count,
-    ) -> Vec<String> {
+    /// The relay's figures in the middle of the sale, when nothing had been dropped yet, and after the cut, each with what the
+    /// client's kernel had counted.
+    fn faults_of_bytes(&self, middle: (Billed, Seen), end: (Billed, Seen)) -> Vec<String> {
         let board = self.machine.board();
-        let paid = sold.msat * MIB / PRICE;
-        let stranded = match board {
+        let mut faults = Vec::new();
+        let mut fault = |wrong: bool, words: String| wrong.then(|| faults.push(words));
+        for (billed, seen) in [middle, end] {
+            let down = seen.down;
+            fault(
+                billed.down > down.bytes || billed.down < down.least(board),
+                format!(
+                    "the relay billed {} bytes down, {} arrived in {} packets",
+                    billed.down, down.bytes, down.packets
+                ),
+            );
+            fault(
+                billed.up > seen.up.bytes,
+                format!(
+                    "the relay billed {} bytes up, {} were sent",
+                    billed.up, seen.up.bytes
+                ),
+            );
+        }
+        let (billed, seen) = middle;
+        fault(
+            billed.up + STRAYS < seen.up.least(board),
+            format!(
+                "the relay billed {} bytes up, {} were sent",
+                billed.up, seen.up.bytes
+            ),
+        );
+        let (billed, _) = end;
+        let (paid, used) = (billed.msat * MIB / PRICE, billed.up + billed.down);
+        fault(
+            used > paid,
+            format!("the relay forwarded {used} bytes, {paid} were paid for"),
+        );
+        let packet = match board {
             Board::Virt { .. } => MERGED,
             Board::Raspi3b => sale::PACKET,
         };
-        let faults = [
-            (then.billed > seen_then.bytes || then.billed < seen_then.least(board)).then(|| {
-                format!(
-                    "the relay billed {} bytes when the client's kernel had counted {} in {} packets",
-                    then.billed, seen_then.bytes, seen_then.packets
-                )
-            }),
-            // What the client sent after its credit had ended was counted at the client, and dropped by the gate.
-            (sold.billed > seen.bytes).then(|| {
-                format!(
-                    "the relay billed {} bytes, the client's kernel counted {}",
-                    sold.billed, seen.bytes
-                )
-            }),
-            (sold.billed > paid)
-                .then(|| format!("the relay forwarded {} bytes, {paid} were paid for", sold.billed)),
-            (down.least(board) > paid).then(|| {
-                format!(
-                    "{} bytes in {} packets came down, {paid} were paid for",
-                    down.bytes, down.packets
-                )
-            }),
-            (paid.saturating_sub(sold.billed) > stranded).then(|| {
-                format!(
-                    "{} of {paid} paid bytes did not pass",
-                    paid.saturating_sub(sold.billed)
-                )
-            }),
-        ];
-        faults.into_iter().flatten().collect()
+        fault(
+            paid.saturating_sub(used) > packet,
+            format!("{} of {paid} paid bytes did not pass", paid.saturating_sub(used)),
+        );
+        faults
     }
 
     /// Downloads through the machine by curl.
@@ -210,7 +208,7 @@ impl Stand {
     }
 
     /// What the relay says, and what the client's kernel counted, from a moment in which nothing moves.
-    fn settled(&self) -> Result<(Billed, Count), String> {
+    fn settled(&self) -> Result<(Billed, Seen), String> {
         let end = Instant::now() + Duration::from_secs(60);
         let mut last = self.counted();
         let mut since = Instant::now();
@@ -238,18 +236,18 @@ impl Stand {
             .ok_or_else(|| format!("no clients in {answer}"))?;
         let sum = |name: &str| all.iter().filter_map(|client| client[name].as_u64()).sum::<u64>();
         Ok(Billed {
-            billed: sum("up_bytes") + sum("down_bytes"),
+            up: sum("up_bytes"),
+            down: sum("down_bytes"),
             msat: sum("paid_msat"),
         })
     }
 
-    fn down(&self) -> Count {
-        self.count("down")
-    }
-
-    /// Everything between client and web server.
-    fn counted(&self) -> Count {
-        self.down() + self.count("up")
+    /// What went between client and web server.
+    fn counted(&self) -> Seen {
+        Seen {
+            up: self.count("up"),
+            down: self.count("down"),
+        }
     }
 
     fn count(&self, name: &str) -> Count {
@@ -264,14 +262,16 @@ impl Stand {
 /// What the relay says.
 #[derive(Clone, Copy, Default)]
 struct Billed {
-    billed: u64,
+    up: u64,
+    down: u64,
     msat: u64,
 }
 
 impl Billed {
     fn since(self, earlier: Billed) -> Billed {
         Billed {
-            billed: self.billed - earlier.billed,
+            up: self.up - earlier.up,
+            down: self.down - earlier.down,
             msat: self.msat - earlier.msat,
         }
     }

@@ -15,7 +15,7 @@ use turnpike_tests::figure::{add, table};
 use turnpike_tests::lab;
 
 /// MiB of one purchase; all but one of them come in one download.
-const SALE: u64 = 10;
+const SALE: u64 = 9;
 const JSON: &str = "target/bench.json";
 const USAGE: &str = "usage: boot [raspi3b|virt] [--memory MIB] [--idle MINUTES]";
 
@@ -95,7 +95,7 @@ fn run(wish: &Wish) -> Result<String, String> {
         selling.as_secs_f64()
     ));
     let status = stand.status()?;
-    say(&format!("status over SSH: {}", status["identity"]));
+    say(&format!("status over SSH: {}", status["node"]));
     let problems = stand.problems();
     if !problems.is_empty() {
         return Err(format!("a fresh card has problems: {problems}"));
