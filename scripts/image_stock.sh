@@ -16,38 +16,37 @@ rm -rf "$to"
 mkdir -p "$to/boot"
 mirror=$(debian_mirror)
 
-echo "image-stock: unpacking"
-mmdebstrap --quiet --variant=extract --architectures=arm64 --aptopt='Acquire::Check-Valid-Until "false"' \
-    --include='?essential' --include=systemd-sysv,udev,dbus,kmod,init,netbase,ifupdown,isc-dhcp-client,openssh-server,linux-image-arm64,initramfs-tools,dpkg,apt,login,passwd,base-files,base-passwd,bash,mawk,zstd,fdisk,e2fsprogs \
-    trixie "$to/tree.tar" "deb $mirror trixie main" 2>"$to/log" || { tail -n 5 "$to/log" >&2; exit 2; }
+echo "image-stock: fetching and unpacking"
+# The cleaner would ask for a mount; the second part has it.
+debootstrap --foreign --arch=arm64 --variant=minbase \
+    --include=systemd-sysv,udev,dbus,kmod,netbase,ifupdown,openssh-server,linux-image-arm64,initramfs-tools,zstd,e2fsprogs \
+    trixie "$to/tree" "$mirror" >"$to/log" 2>&1 || { tail -n 5 "$to/log" >&2; exit 2; }
 
 echo "image-stock: configuring in the emulator (ten minutes or more)"
-mkdir "$to/tree"
-tar -x -C "$to/tree" -f "$to/tree.tar"
-rm "$to/tree.tar"
-printf '/dev/root / ext4 rw 0 1\n' >"$to/tree/etc/fstab"
 cat >"$to/tree/configure" <<'SCRIPT'
-#!/bin/bash
+#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive HOME=/ LC_ALL=C
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -o remount,rw /
+/debootstrap/debootstrap --second-stage >/second-stage.log 2>&1 && echo "CONFIGURED" || { tail -n 30 /second-stage.log; echo "NOT CONFIGURED"; }
 echo stock >/etc/hostname
-for package in base-passwd base-files; do dpkg --force-all --configure $package; done
-dpkg --force-all --configure -a && echo "CONFIGURED" || echo "NOT CONFIGURED"
-echo "root:root" | chpasswd
+printf '/dev/root / ext4 rw 0 1\n' >/etc/fstab
+rm -rf /configure /second-stage.log /debootstrap /var/cache/apt/archives/*.deb
 sync; mount -o remount,ro /
 echo o >/proc/sysrq-trigger; sleep 60
 SCRIPT
 chmod 755 "$to/tree/configure"
 truncate -s 2G "$to/stock.img"
 /usr/sbin/mke2fs -q -F -t ext4 -L stock -d "$to/tree" "$to/stock.img"
-kernel=$(echo "$to"/tree/boot/vmlinuz-*)
+# debootstrap leaves most packages packed for the second part.
+dpkg-deb -x "$(compgen -G "$to/tree/var/cache/apt/archives/linux-image-[0-9]*_arm64.deb")" "$to/kernel"
+kernel=$(echo "$to"/kernel/boot/vmlinuz-*)
 cp "$kernel" "$to/boot/vmlinuz"
 # The first start has no initramfs of its own yet: busybox and the modules for an emulated disk.
 release=${kernel#*vmlinuz-}
 mkdir -p "$to/first/modules" "$to/first/bin" "$to/first/mnt" "$to/first/dev"
 cp "$pool/usr/bin/busybox" "$to/first/bin/"
 for module in virtio_blk crc32c_generic mbcache jbd2 crc16 ext4; do
-    file=$(find "$to/tree/usr/lib/modules/$release" -name "$module.ko.xz")
+    file=$(find "$to/kernel/usr/lib/modules/$release" -name "$module.ko.xz")
     [ -z "$file" ] || xz -dc "$file" >"$to/first/modules/$module.ko"
 done
 cat >"$to/first/init" <<'SCRIPT'
@@ -68,6 +67,6 @@ grep -aq "^CONFIGURED" "$to/configure.log" || { tail -n 20 "$to/configure.log" >
 initrd=$(/usr/sbin/debugfs -R "ls -p /boot" "$to/stock.img" 2>/dev/null | tr '/' '\n' | grep '^initrd' | head -n 1)
 /usr/sbin/debugfs -R "dump /boot/$initrd $to/boot/initrd.img" "$to/stock.img" 2>/dev/null
 [ -s "$to/boot/initrd.img" ] || { echo "image-stock: there is no initramfs in the stock system" >&2; exit 2; }
-rm -rf "$to/tree" "$to/first"
+rm -rf "$to/tree" "$to/first" "$to/kernel"
 touch "$to/done"
 echo "image-stock: ok, in $to"
