@@ -10,11 +10,12 @@ publish() {
     cp "$work/bundle.tpu" "$base-$version.tpu"
     cp "$work/slot/manifest.toml" "$base.manifest.toml"
     bill_of_materials >"$base.spdx.json"
+    about >"$base.issue.txt"
+    (cd "$out" && sha256sum turnpike-arm64[-.]* >"$work/sums" && mv "$work/sums" turnpike-arm64.sha256)
+    sign "$base"
+    # Not among the sums: these name the place of the image, URL=https://… or where it is now.
     imager_list "$base" >"$base.os_list.json"
     cp "$base.os_list.json" "$base.rpi-imager-manifest"
-    about >"$base.issue.txt"
-    (cd "$out" && sha256sum turnpike-arm64* >"$work/sums" && mv "$work/sums" turnpike-arm64.sha256)
-    sign "$base"
 }
 
 # KEY=file: a minisign secret key; what is published is signed with it. Updates are signed by their communities (image/README.md).

@@ -2,7 +2,7 @@
 
 build_root() {
     local root=$work/root
-    mkdir -p "$root"/{usr/bin,usr/sbin,usr/lib,dev,proc,sys,run,tmp,boot,data,etc}
+    mkdir -p "$root"/{usr/bin,usr/sbin,usr/lib,dev,proc,sys,run,tmp,boot,data,etc,root}
     ln -s usr/bin usr/sbin usr/lib "$root/"
     local files modules
     read -r -d '' -a files < <(section image/files.txt root && printf '\0')
