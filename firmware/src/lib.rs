@@ -12,6 +12,7 @@ pub mod gate;
 #[cfg(feature = "playchain")]
 pub mod playchain;
 pub mod settings;
+pub mod setup;
 pub mod store;
 pub mod transport;
 pub mod update;

@@ -137,6 +137,15 @@ pub(super) enum CardCommand {
     Settings(CardOptions),
     /// Make what is missing of this node's seed and store, without showing the words.
     Init,
+    /// Serve setup mode's web page; ends when somebody there says so, or after its time.
+    Setup {
+        /// Where.
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:80")]
+        listen: std::net::SocketAddr,
+        /// For so long.
+        #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=900))]
+        seconds: u32,
+    },
     /// Print this card's id, which `turnpike backup --move-to` names on the old one.
     Id,
 }

@@ -4,10 +4,13 @@ use super::arguments::CardOptions;
 use super::{Failure, Output};
 use crate::card::Places;
 use crate::settings::{Finding, Interfaces, MAX_FILE, Weight, apply, check, example};
+use crate::setup::{Ended, Setup};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 /// Interfaces of the boards that the image is for.
 const BOARD: &str = "eth0 wlan0";
@@ -34,6 +37,30 @@ pub(super) fn settings(output: &Output, options: &CardOptions) -> Result<(), Fai
         ))
     })?;
     output.line(&document(&told.findings), &told.report.replace('\r', ""))
+}
+
+/// Serves setup mode's page.
+pub(super) fn setup(output: &Output, listen: SocketAddr, seconds: u32) -> Result<(), Failure> {
+    let names = present();
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let setup = Setup::bind(
+        Places::find(None),
+        Interfaces::new(names.split_whitespace()),
+        hostname.trim().to_owned(),
+        listen,
+        Duration::from_secs(u64::from(seconds)),
+    )
+    .map_err(Failure::new)?;
+    let address = setup.address().map_err(Failure::new)?;
+    output.line(
+        &json!({ "listening": address }),
+        &format!("setup mode's page is at {address}"),
+    )?;
+    let (asked, text) = match setup.run() {
+        Ended::Asked => (true, "somebody wants the node to start again"),
+        Ended::Late => (false, "the time of setup mode is over"),
+    };
+    output.line(&json!({ "asked": asked }), text)
 }
 
 fn check_file(output: &Output, path: &Path, interfaces: &Interfaces) -> Result<(), Failure> {

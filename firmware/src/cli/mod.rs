@@ -152,6 +152,7 @@ fn execute(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Card(CardCommand::Settings(options)) => card::settings(&output, &options),
         Command::Card(CardCommand::Init) => seed::make(&place, &output),
+        Command::Card(CardCommand::Setup { listen, seconds }) => card::setup(&output, listen, seconds),
         Command::Card(CardCommand::Id) => moving::id(&place, &output),
         Command::Seed(SeedCommand::Show) => seed::show(&place, &output),
         Command::Completions { shell } => {

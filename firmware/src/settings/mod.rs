@@ -11,6 +11,7 @@ mod card;
 mod choice;
 mod daemon;
 mod disk;
+mod edit;
 mod entry;
 mod finding;
 mod key;
@@ -24,6 +25,7 @@ mod stored;
 mod tests;
 mod wiring;
 
+pub use edit::{accept, for_editing};
 pub use entry::MOVED;
 pub use finding::{Finding, Weight};
 pub use source::{Kind, MAX_FILE};

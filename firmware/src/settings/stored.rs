@@ -102,7 +102,7 @@ pub(super) fn secrets(current: &Source) -> Vec<Entry> {
 }
 
 /// The text with other values for some entries; every other byte stays.
-fn splice<'e>(
+pub(super) fn splice<'e>(
     text: &str,
     entries: impl DoubleEndedIterator<Item = &'e Entry>,
     value: impl Fn(&Entry) -> Option<String>,

@@ -25,3 +25,10 @@ with_boot_writable() {
         exit $status
     ) 9>/run/turnpike/boot.lock
 }
+
+write_ledger() { # write_ledger SHORT UNHEALTHY: with layout.sh and ledger.sh
+    ledger_read /dev/turnpike/disk || return
+    [ "$short $unhealthy" = "$1 $2" ] && return
+    generation=$((generation + 1)) short=$1 unhealthy=$2
+    ledger_write /dev/turnpike/disk
+}

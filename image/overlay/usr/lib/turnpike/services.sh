@@ -22,7 +22,7 @@ enable_services() {
         esac
     done
     [ -z "$guest" ] || enable guests guests "$guest"
-    [ -f /run/turnpike/settings/wifi/hostapd.conf ] && enable hostapd
+    [ -f /run/turnpike/settings/wifi/hostapd.conf ] && enable hostapd hostapd /run/turnpike/settings/wifi/hostapd.conf
     [ -f /run/turnpike/settings/wifi/wpa_supplicant.conf ] && enable wpa wpa "$(network station)" && enable dhcp "dhcp-$(network station)" "$(network station)"
     enable hotplug
     enable klog
