@@ -36,7 +36,7 @@ mount_data() {
 # The file system of a fresh card. A cut anywhere here leaves the card fresh, and the next boot does it again.
 make_data() {
     say "first start: making the data partition"
-    /usr/sbin/mke2fs -q -F -t ext4 -L data -m 1 -E lazy_itable_init=1,lazy_journal_init=0,nodiscard /dev/turnpike/data >/run/log/mke2fs 2>&1
+    /usr/sbin/mke2fs -q -F -t ext4 -L data -m 0 -E lazy_itable_init=1,lazy_journal_init=0,nodiscard /dev/turnpike/data >/run/log/mke2fs 2>&1
     if ! mount_data; then
         mount -t tmpfs -o nosuid,nodev,size=25% data /data
         touch $facts/no-data
@@ -74,12 +74,17 @@ check_generation() {
     fact generation >/data/generation.new && sync /data/generation.new && mv /data/generation.new /data/generation
 }
 
-# Four MiB that are given back to the store when the partition is full.
+# Four MiB that are given to the store when the partition is full, so that it can still commit. Called again and again.
 keep_room() {
-    [ -e /data/reserve ] && return
-    if [ "$(df -k /data | awk 'NR == 2 { print $4 }')" -gt 16384 ]; then
-        dd if=/dev/zero of=/data/reserve.new bs=1M count=4 2>/dev/null && mv /data/reserve.new /data/reserve
-    else
-        problem data-full "The data partition is full. Settled channels and receipts can go: turnpike doctor says what takes room."
+    [ ! -e $facts/no-data ] || return 0
+    local free
+    free=$(df -k /data | awk 'NR == 2 { print $4 }')
+    if [ "$free" -gt 16384 ]; then
+        [ -e /data/reserve ] || { dd if=/dev/zero of=/data/reserve.new bs=1M count=4 2>/dev/null && mv /data/reserve.new /data/reserve; }
+        rm -f /run/turnpike/problems/data-full
+    elif [ "$free" -lt 2048 ]; then
+        rm -f /data/reserve /data/reserve.new
+        [ -e /run/turnpike/problems/data-full ] ||
+            problem data-full "The data partition is full. Settled channels and receipts can go: turnpike doctor says what takes room."
     fi
 }
