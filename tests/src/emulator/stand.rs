@@ -17,6 +17,10 @@ pub(super) const HTTP: u16 = 8_080;
 /// What the client begins with, satoshi.
 const COINS: u64 = 500_000;
 
+/// What an owner looks at when something is wrong; the kernel's own log is on the console.
+const LOGS: &str = "for it in /run/log/*/current; do case $it in */klog/*) ;; *) echo \"== $it\"; tail -n 20 $it ;; esac; done; \
+    cat /run/turnpike/problems/*; ip addr; df -k /data; true";
+
 /// A card in a machine, and the world around it. Inside the lab's user namespace only.
 pub struct Stand {
     /// The machine.
@@ -107,11 +111,10 @@ impl Stand {
             };
             self.machine.alive()?;
             if Instant::now() > end {
-                let log = "tail -n 20 /run/log/*/current; cat /run/turnpike/problems/*";
                 return Err(format!(
                     "no status from the machine: {words}\n{}\n{}",
                     self.machine.console_end(),
-                    self.shell.run(log).unwrap_or_else(|e| e)
+                    self.shell.run(LOGS).unwrap_or_else(|e| e)
                 ));
             }
             std::thread::sleep(Duration::from_millis(300));
@@ -195,10 +198,7 @@ impl Stand {
         if Instant::now() < end {
             return Ok(());
         }
-        let log = self
-            .shell
-            .run("tail -n 20 /run/log/*/current; cat /run/turnpike/problems/*; ip addr")
-            .unwrap_or_else(|e| e);
+        let log = self.shell.run(LOGS).unwrap_or_else(|e| e);
         Err(format!("{words}\n{}\n{log}", self.machine.console_end()))
     }
 
@@ -214,5 +214,14 @@ impl Stand {
                 .as_u64()
                 .is_some_and(|sat| sat >= COINS)
         });
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.machine.alive().is_ok() {
+            let words = self.shell.run(LOGS).unwrap_or_else(|e| e);
+            eprintln!("--- the machine's logs ---\n{words}");
+        }
     }
 }
