@@ -15,16 +15,21 @@
 //!   10.99.0.1: play chain ────────────────────────────────────────────────────────────────── chain0
 //! ```
 
+mod bundle;
 mod card;
+mod depot;
 mod disk;
 mod machine;
 mod sale;
 mod settings;
 mod shell;
 mod stand;
+mod update;
 mod wires;
 
+pub use bundle::{Wish, Workshop};
 pub use card::{Card, Region, image};
+pub use depot::Depot;
 pub use disk::Disk;
 pub use machine::{Board, Machine};
 pub use sale::Sold;

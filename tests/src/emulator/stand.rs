@@ -193,7 +193,7 @@ impl Stand {
         }
     }
 
-    fn not_yet(&mut self, end: Instant, words: &str) -> Result<(), String> {
+    pub(super) fn not_yet(&mut self, end: Instant, words: &str) -> Result<(), String> {
         self.machine.alive()?;
         if Instant::now() < end {
             return Ok(());
