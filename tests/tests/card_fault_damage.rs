@@ -1,6 +1,5 @@
 //! Damage on the card, done while it is out of the machine: the machine comes up and says what is wrong.
 
-use std::time::Duration;
 use turnpike_tests::emulator::{Board, Card, Disk, Region, Stand};
 use turnpike_tests::in_lab;
 
@@ -186,8 +185,7 @@ in_lab! {
         let disk = Disk::serve(&stand.machine.card().path());
         stand.machine.through(Some(disk.name()));
         stand.boot().expect("a first boot");
-        // The node lasts, so that its boot counts as one.
-        std::thread::sleep(Duration::from_secs(25));
+        stand.lasted();
         stand.machine.cut();
         disk.forget(true);
         stand.machine.start();

@@ -97,6 +97,7 @@ in_lab! {
         stand.first_prices().expect("prices");
         for number in 1..=cuts() {
             let mut dice = Dice(1_000 + number);
+            stand.lasted();
             let mut buy = purchase(&stand.client, 50);
             // From the first words between the nodes to the middle of the download.
             let moment = dice.moment(number, Duration::from_secs(15));

@@ -138,6 +138,14 @@ impl Stand {
         self.status()
     }
 
+    /// Waits until this start has lasted long enough not to count as one of those that ask for setup mode (card.md, `short`).
+    pub fn lasted(&self) {
+        wait_for("a start that lasts", || {
+            let uptime = self.shell.run("cut -d. -f1 /proc/uptime").unwrap_or_default();
+            uptime.trim().parse::<u32>().is_ok_and(|seconds| seconds >= 23)
+        });
+    }
+
     /// Waits until `turnpike status` on the machine lists this problem, whether the daemon runs or not, and gives its text.
     ///
     /// # Errors
