@@ -22,7 +22,7 @@ help:
 	@echo 'make boot [MACHINE=raspi3b] boot that card in an emulator and buy from it [MACHINE=virt MEM=512M] [IDLE=MINUTES]'
 	@echo 'make card-test [ONLY=name]  what a card has to survive, in an emulator: power cuts, damage, a full card, bad settings'
 	@echo 'make update-test            good and bad updates of that card'
-	@echo 'make soak [CUTS=50]         both with many more power cuts (hours)'
+	@echo 'make soak [CUTS=50]         both with many more power cuts, and an update that never gets healthy (hours)'
 
 build:
 	@scripts/setup.sh build
@@ -84,3 +84,4 @@ soak:
 	@scripts/setup.sh boot
 	@TURNPIKE_CUTS="$(or $(CUTS),50)" scripts/boot.sh faults "$(ONLY)"
 	@TURNPIKE_CUTS="$(or $(CUTS),50)" scripts/boot.sh updates "$(ONLY)"
+	@scripts/boot.sh rollback

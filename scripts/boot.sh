@@ -4,6 +4,7 @@
 # scripts/boot.sh sale [raspi3b|virt] [MEMORY] [MINUTES]   one sale, and what a boot measures
 # scripts/boot.sh faults [NAME]                            the tests of what a card has to survive
 # scripts/boot.sh updates [NAME]                           the tests of updates
+# scripts/boot.sh rollback                                 an update that never gets healthy, and how long that takes (7 minutes)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -29,8 +30,9 @@ case ${1:-} in
         ;;
     faults) tests 'card_fault*' "${2:-}" ;;
     updates) tests 'card_update*' "${2:-}" ;;
+    rollback) tests card_rollback ;;
     *)
-        sed -n '4,6s/^# //p' "$0" >&2
+        sed -n '4,7s/^# //p' "$0" >&2
         exit 2
         ;;
 esac
