@@ -18,7 +18,7 @@ umask 022
 
 began=$SECONDS
 out=$PWD/target/image
-work=$out/work
+work=$out/stage
 cache=${TURNPIKE_PACKAGES:-$out/packages}
 pool=$work/pool
 # The commit's moment stands for every time stamp, and for the version, which only rises.

@@ -9,7 +9,7 @@ export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
 . image/mirror.sh
 
 to=$PWD/target/image/stock
-pool=$PWD/target/image/work/pool
+pool=$PWD/target/image/stage/pool
 [ -d "$pool" ] || { echo "image-stock: build the card first: make image" >&2; exit 2; }
 [ ! -e "$to/done" ] || exit 0
 rm -rf "$to"

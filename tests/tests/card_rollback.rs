@@ -14,7 +14,8 @@ const TRIAL: Duration = Duration::from_secs(300);
 /// In the first program, before it hands over: the root's daemon is one that fails.
 const BROKEN: &str = "printf '#!/usr/bin/sh\\nsleep 1\\nexit 1\\n' >/run/broken
 chmod 755 /run/broken
-mount -o bind /run/broken /root/etc/sv/turnpiked
+new=/root
+mount -o bind /run/broken $new/etc/sv/turnpiked
 ";
 
 in_lab! {
