@@ -88,13 +88,13 @@ impl Workshop {
     }
 
     /// Makes a bundle of the built files.
-    pub fn bundle(&self, name: &str, wish: Wish) -> PathBuf {
+    pub fn bundle(&self, name: &str, wish: Wish<'_>) -> PathBuf {
         let facts = ["root_hash", "root_salt", "root_data_blocks"].map(|fact| self.fact(fact));
         self.pack(name, wish, &facts, &FILES.map(|file| self.path(file)))
     }
 
     /// The same with other files: kernel, initramfs, root; the facts are the root's hash, salt and number of data blocks.
-    pub fn pack(&self, name: &str, wish: Wish, facts: &[String; 3], files: &[PathBuf; 3]) -> PathBuf {
+    pub fn pack(&self, name: &str, wish: Wish<'_>, facts: &[String; 3], files: &[PathBuf; 3]) -> PathBuf {
         let manifest = self.path(&format!("{name}.toml"));
         let bundle = self.path(&format!("{name}.tpu"));
         let with_files = |command: &mut Command| {
