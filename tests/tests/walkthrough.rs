@@ -50,13 +50,17 @@ in_lab! {
         let told = format!("{log}\n== relay\n{}\n== client\n{}", read("relay/log"), read("client/log"));
         assert!(status.success(), "{status}\n{told}");
         assert!(log.trim_end().ends_with(" both"), "the last line is a receipt that both signed\n{told}");
-        // The relay's own words about its money, at the end: more than what is left after the fee of settling.
+        // The relay's own words about its money, at the end: what the client says that it paid, less the fee of settling.
         let balances: Vec<u64> = log.lines().filter_map(confirmed).collect();
         let [funded, earned, home] = balances[..] else {
             panic!("three balances are shown, not {balances:?}\n{told}");
         };
         assert_eq!(funded, 100_000, "{told}");
-        assert!(earned > 500, "the relay earned {earned} sat\n{told}");
+        let paid = told.lines().find_map(settled).expect("the client tells what it paid");
+        assert!(paid >= 500, "the client paid {paid} sat\n{told}");
+        let fee = paid.checked_sub(earned).expect("no more than was paid");
+        // A settlement of one channel has about 205 vB; the play chain is asked for 1 or 2 sat/vB.
+        assert!((192..=450).contains(&fee), "of {paid} sat the relay has {earned} sat\n{told}");
         // The client paid for at most 20 MiB at 50 sat, and for three transactions at 1 sat/vB.
         assert!((98_000..99_500).contains(&home), "the client has {home} sat\n{told}");
     }
@@ -66,4 +70,11 @@ in_lab! {
 fn confirmed(line: &str) -> Option<u64> {
     let (number, _) = line.strip_prefix("can be spent")?.trim().split_once(" sat")?;
     number.replace(',', "").parse().ok()
+}
+
+/// The satoshi of the client's line about its settled channel.
+fn settled(line: &str) -> Option<u64> {
+    let (_, told) = line.split_once("is settled: ")?;
+    let (msat, _) = told.split_once(" msat paid")?;
+    Some(msat.parse::<u64>().ok()? / 1000)
 }
