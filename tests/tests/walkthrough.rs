@@ -61,8 +61,8 @@ in_lab! {
         let fee = paid.checked_sub(earned).expect("no more than was paid");
         // A settlement of one channel has about 205 vB; the play chain is asked for 1 or 2 sat/vB.
         assert!((192..=450).contains(&fee), "of {paid} sat the relay has {earned} sat\n{told}");
-        // The client paid for at most 20 MiB at 50 sat, and for three transactions at 1 sat/vB.
-        assert!((98_000..99_500).contains(&home), "the client has {home} sat\n{told}");
+        // The client paid for at most 20 MiB at 100 sat, and for three transactions at 1 sat/vB.
+        assert!((97_000..99_000).contains(&home), "the client has {home} sat\n{told}");
     }
 }
 
