@@ -2,7 +2,7 @@
 # Makes what the card's start is compared with: a minimal stock Debian for arm64 with systemd, into target/image/stock.
 #
 # Packages are unpacked here and configured inside the emulator, by their own scripts on the kernel that they are for. That
-# takes a quarter of an hour, once; `make boot COMPARE=stock` calls this. Needs a built image (its initramfs starts the second part).
+# takes a quarter of an hour, once. Needs a built image (its initramfs starts the second part).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
@@ -12,6 +12,7 @@ to=$PWD/target/image/stock
 pool=$PWD/target/image/stage/pool
 [ -d "$pool" ] || { echo "image-stock: build the card first: make image" >&2; exit 2; }
 [ ! -e "$to/done" ] || exit 0
+command -v debootstrap >/dev/null || { echo "image-stock: debootstrap is missing; run: sudo apt-get install -y debootstrap" >&2; exit 2; }
 rm -rf "$to"
 mkdir -p "$to/boot"
 mirror=$(debian_mirror)

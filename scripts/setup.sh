@@ -97,6 +97,8 @@ need_image() {
 
 # What boots a card in an emulator and deals with it from outside.
 need_boot() {
+    need minisign minisign
+    need cpio cpio
     need qemu-system-aarch64 qemu-system-arm
     [ -e /usr/lib/u-boot/qemu_arm64/u-boot.bin ] || packages+=(u-boot-qemu)
     need mcopy mtools
