@@ -7,6 +7,15 @@ options=nosuid,nodev,noatime,commit=30,errors=remount-ro
 open_data() {
     modprobe -q ext4
     if [ "$(fact fresh)" = 1 ]; then
+        # The older of the two records says so still when the newer one got lost. What a node has lived in is never made anew.
+        if mount_data && [ -e /data/generation ]; then
+            say "the data partition was in use before; it is kept"
+            no_longer_fresh
+            check_generation
+            keep_room
+            return
+        fi
+        umount /data 2>/dev/null
         make_data
         return
     fi
@@ -49,12 +58,23 @@ make_data() {
     fact generation >/data/generation
     keep_room
     sync
+    no_longer_fresh
+    echo "$generation" >/data/generation
+}
+
+# In both records, one after the other; and never behind what the data partition has seen.
+no_longer_fresh() {
+    local seen
+    seen=$(cat /data/generation 2>/dev/null)
+    case $seen in '' | *[!0-9]*) seen=0 ;; esac
     generation=$(fact generation) fresh=0 short=$(fact short) unhealthy=$(fact unhealthy)
-    generation=$((generation + 1))
-    ledger_write /dev/turnpike/disk
+    [ "$seen" -le "$generation" ] || generation=$seen
+    for record in 1 2; do
+        generation=$((generation + 1))
+        ledger_write /dev/turnpike/disk
+    done
     echo "$generation" >$facts/generation
     echo 0 >$facts/fresh
-    echo "$generation" >/data/generation
 }
 
 lay_out_data() {
